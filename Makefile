@@ -1,0 +1,93 @@
+# Penstock's commands on a development machine. They need GNU make and Python >= 3.11, nothing else:
+# the first one that wants .venv makes it, from pinned and hashed dependencies.
+#
+#   make demo ARGS=--exit          PYTHON=/path/to/python3.12 make test
+#   make test PYTEST_ARGS="-x tests/limiter"
+#   make lock ARGS=--upgrade
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lock fmt clean
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALLED := .venv/.installed
+PYTHONS = $(or $(PYTHON),python3.13 python3.12 python3.11 python3.14 python3 python)
+PYTEST_ARGS ?= -n 2
+
+# What an interpreter says about itself. A name on the PATH proves little: version managers put there names that
+# only print an error, and Debian packages venv without ensurepip.
+STATE := import sys; from importlib.util import find_spec; \
+	print("old" if sys.version_info < (3, 11) else \
+	"ready" if find_spec("venv") and find_spec("ensurepip") else "bare")
+USABLE := import sys, pip; sys.exit(sys.version_info < (3, 11))
+
+define ENSURE_VENV
+if ! $(BIN)/python -c '$(USABLE)' 2>/dev/null; then \
+  found=; bare=; \
+  for candidate in $(PYTHONS); do \
+    case "$$("$$candidate" -c '$(STATE)' 2>/dev/null || true)" in \
+      ready) found=$$candidate; break ;; \
+      bare) bare=$${bare:-$$candidate} ;; \
+    esac; \
+  done; \
+  if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+    echo "penstock: $$bare cannot make virtual environments (no venv or ensurepip): install them" \
+      "(Debian, Ubuntu: apt install python3-venv) or name another Python: make PYTHON=/path/to/python" >&2; \
+    exit 1; \
+  fi; \
+  if [ -z "$$found" ]; then \
+    echo "penstock: no Python >= 3.11 among: $(PYTHONS). Install one" \
+      "or say where it is: make PYTHON=/path/to/python" >&2; \
+    exit 1; \
+  fi; \
+  echo "Making .venv with $$("$$found" --version)"; \
+  "$$found" -m venv --clear .venv; \
+fi
+endef
+
+help:
+	@echo 'make demo    run the whole service on this machine and send it some jobs (ARGS=--exit: end after that)'
+	@echo 'make test    every check that CI runs: format, lint, types, import rules, tests (PYTEST_ARGS=...)'
+	@echo 'make lock    pin the dependencies of pyproject.toml again (ARGS=--upgrade: to the newest versions)'
+	@echo 'make fmt     format the code and fix what ruff can fix'
+	@echo 'make clean   remove .venv and caches, never the data in .penstock'
+
+demo: $(INSTALLED)
+	@exec $(BIN)/penstock demo $(ARGS)
+
+test: $(INSTALLED)
+	@echo '== format: ruff format --check' && $(BIN)/ruff format --check .
+	@echo '== lint: ruff check' && $(BIN)/ruff check .
+	@echo '== types: mypy --strict' && $(BIN)/mypy
+	@echo '== imports: lint-imports' && $(BIN)/lint-imports --no-logo
+	@echo '== tests: pytest' && $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fmt: $(INSTALLED)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# The development lock is made first and seeds the other two, so that all three pin the same versions. No file may
+# name a registry: whoever installs from it chooses one.
+lock: COMPILE = "$$uv" pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+lock:
+	@set -e; \
+	uv=$(UV); \
+	for candidate in uv $(BIN)/uv; do uv=$${uv:-$$(command -v $$candidate || true)}; done; \
+	if [ -z "$$uv" ]; then $(ENSURE_VENV); $(PIP) install -q uv; uv=$(BIN)/uv; fi; \
+	$(COMPILE) $(ARGS) pyproject.toml --group dev -o requirements-dev.lock; \
+	cp requirements-dev.lock requirements.lock; \
+	cp requirements-dev.lock requirements-build.lock; \
+	$(COMPILE) pyproject.toml -o requirements.lock; \
+	$(COMPILE) --group build -o requirements-build.lock; \
+	echo 'Locked: requirements.lock, requirements-build.lock, requirements-dev.lock'
+
+clean:
+	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@set -e; $(ENSURE_VENV); \
+	echo 'Installing the locked dependencies into .venv (a minute or two the first time)'; \
+	$(PIP) install -q --require-hashes -r requirements-dev.lock; \
+	$(PIP) install -q --no-deps --no-build-isolation -e .; \
+	touch $@
