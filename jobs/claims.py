@@ -1,0 +1,116 @@
+"""The jobs as a worker sees them: claimed under a lease, renewed, settled or put back; each is one script."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from jobs.codec import decode_claimed, encode_charge, encode_error
+from jobs.record import Claim, ClaimedJob, JobError, State, Usage
+from jobs.runner import Runner, job_script
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+_claim = job_script("claim")
+_renew = job_script("renew")
+_settle = job_script("settle")
+_retry = job_script("retry")
+_goodbye = job_script("goodbye")
+
+CLAIM_BYTES = 8 * 1024 * 1024
+"""No claim's answer carries much more than this of request bodies: what is left stays queued."""
+
+WindowEffect = Literal["charged", "kept", "tokens_back", "given_back", "in_flight"]
+"""How an attempt's place in the provider's windows ends: limiter/lua/window.lua; `in_flight` leaves it until the
+call's own deadline has passed."""
+RetryCause = Literal["", "throttled", "unknown", "connect"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPause:
+    """No job is claimed for the pool for `ms`; with `alarm` one job is then tried, at growing intervals."""
+
+    ms: int
+    reason: str
+    alarm: bool
+
+    def encode(self) -> str:
+        return json.dumps({"ms": self.ms, "reason": self.reason, "alarm": self.alarm})
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """`lost`: jobs that are no longer this worker's; `stop`: jobs that were asked to end."""
+
+    lost: tuple[str, ...]
+    stop: tuple[str, ...]
+
+
+class Claims:
+    """One worker's side. All methods raise EpochChanged, and redis.exceptions.RedisError when Redis cannot serve;
+    every one may then be repeated with the same arguments.
+    """
+
+    def __init__(
+        self, redis: "Redis[bytes]", worker: str, *, lease_ms: int, clock: Callable[[], int] | None = None
+    ) -> None:
+        self._redis = redis
+        self._run = Runner(redis, clock)
+        self.worker = worker
+        self._lease_ms = lease_ms
+
+    async def start(self) -> None:
+        """Remember the epoch of the data; call once per process, before anything else."""
+        await self._run.start()
+
+    async def claim(self, sequence: int, slots: int) -> Claim:
+        """Take up to `slots` jobs; the same sequence number again gives the same jobs."""
+        reply = await self._run(_claim, self.worker, sequence, slots, self._lease_ms, CLAIM_BYTES)
+        return Claim(tuple(decode_claimed(*row) for row in reply[2:]), reply[0], reply[1])
+
+    async def renew(self, jobs: Sequence[tuple[str, str]], *, slots: int) -> Renewal:
+        """Lengthen the leases of running jobs, given as (id, token), by a whole period."""
+        leases = [f"{job_id} {token}" for job_id, token in jobs]
+        lost, stop = await self._run(_renew, self.worker, self._lease_ms, slots, len(leases), *leases)
+        return Renewal(tuple(i.decode() for i in lost), tuple(i.decode() for i in stop))
+
+    async def settle(
+        self,
+        job: ClaimedJob,
+        state: State | None,
+        *,
+        charge: Usage | None,
+        window: WindowEffect,
+        cost_nano_usd: int = 0,
+        result: bytes = b"",
+        error: JobError | None = None,
+        replayable: bool = False,
+        pause: PoolPause | None = None,
+    ) -> bool:
+        """End a running job; `state` None is the one it was asked to end in. False: it is no longer ours."""
+        reply = await self._run(
+            _settle, job.id, job.token, state or "asked", encode_charge(charge), cost_nano_usd, window, result,
+            encode_error(error), int(replayable), pause.encode() if pause else "",
+        )  # fmt: skip
+        return bool(reply == b"settled")
+
+    async def put_back(
+        self,
+        job: ClaimedJob,
+        *,
+        after_ms: int,
+        counts: bool,
+        window: WindowEffect,
+        cause: RetryCause = "",
+        pause: PoolPause | None = None,
+    ) -> bool:
+        """Let a running job wait for its next attempt. False: it is no longer ours."""
+        reply = await self._run(
+            _retry, job.id, job.token, after_ms, int(counts), window, cause, pause.encode() if pause else ""
+        )
+        return bool(reply != b"lost")
+
+    async def goodbye(self) -> None:
+        """This worker runs nothing any more and will not claim again."""
+        await _goodbye(self._redis, self.worker)

@@ -1,0 +1,171 @@
+"""Between the scripts' compact JSON (lua/record.lua names its fields) and the records of Python."""
+
+import json
+from typing import Any, Final, cast
+
+from jobs.record import (
+    BlockedOn,
+    ClaimedJob,
+    ErrorCode,
+    JobError,
+    JobView,
+    LimitsView,
+    NewJob,
+    Priority,
+    RetryPolicy,
+    State,
+    Usage,
+)
+
+_CLASS: Final[dict[Priority, str]] = {"interactive": "i", "standard": "s", "batch": "b"}
+_PRIORITY: Final[dict[str, Priority]] = {letter: priority for priority, letter in _CLASS.items()}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def encode_head(job: NewJob) -> str:
+    """The head of a new record; `x` is still the milliseconds from now, which only the script knows."""
+    head: dict[str, object] = {
+        "u": job.user,
+        "n": job.name,
+        "pr": _CLASS[job.priority],
+        "rt": job.retry,
+        "x": job.expires_after_ms,
+        "pt": job.prompt_tokens,
+        "ot": job.output_tokens,
+        "et": job.estimated_tokens,
+    }
+    if job.on_budget == "wait":
+        head["w"] = True
+    if job.not_before_ms is not None:
+        head["nb"] = job.not_before_ms
+    return _json(head)
+
+
+def encode_info(job: NewJob) -> str:
+    """What only the API reads again."""
+    return _json({"endpoint": job.endpoint, "custom_id": job.custom_id, "metadata": job.metadata})
+
+
+def encode_charge(usage: Usage | None) -> str:
+    """What a job is charged, as settle reads it; '' is nothing."""
+    if usage is None:
+        return ""
+    return _json(
+        {
+            "p": usage.prompt_tokens,
+            "c": usage.completion_tokens,
+            "t": usage.total_tokens,
+            "h": usage.cached_tokens,
+            "s": usage.source,
+        }
+    )
+
+
+def encode_error(error: JobError | None) -> str:
+    """An error as the record keeps it; '' is none."""
+    if error is None:
+        return ""
+    fields = {
+        "code": error.code,
+        "message": error.message,
+        "attempt": error.attempt,
+        "provider_status": error.provider_status,
+    }
+    return _json({name: value for name, value in fields.items() if value is not None})
+
+
+def _decode_error(stored: bytes | None) -> JobError | None:
+    if not stored:
+        return None
+    fields = json.loads(stored)
+    return JobError(
+        cast(ErrorCode, fields["code"]), fields["message"], fields.get("attempt"), fields.get("provider_status")
+    )
+
+
+def decode_view(
+    job_id: str, head: bytes, info: bytes, result: bytes | None, error: bytes | None, waiting: bytes = b"{}"
+) -> JobView:
+    """A job as its user sees it, from what record.view answers."""
+    h = json.loads(head)
+    i = json.loads(info)
+    w = json.loads(waiting)
+    used = h.get("us")
+    cost_nano = h.get("co")
+    return JobView(
+        id=job_id,
+        user=h["u"],
+        name=h["n"],
+        state=State(h["st"]),
+        endpoint=i["endpoint"],
+        priority=_PRIORITY[h["pr"]],
+        custom_id=i["custom_id"],
+        metadata=i["metadata"],
+        created_ms=h["c"],
+        started_ms=h.get("sa"),
+        finished_ms=h.get("fa"),
+        expires_ms=h["x"],
+        attempts=h["at"],
+        estimated_tokens=h["et"],
+        version=h["v"],
+        blocked_on=cast(BlockedOn | None, w.get("b")),
+        position=w.get("p"),
+        estimated_start_ms=w.get("s"),
+        usage=Usage(used["p"], used["c"], used["t"], used["h"], used["s"]) if used else None,
+        cost_usd=None if cost_nano is None else cost_nano / 1e9,
+        result=result,
+        error=_decode_error(error),
+    )
+
+
+def decode_limits(user: str, stored: bytes) -> LimitsView:
+    """A user's limits, from what record.limits answers."""
+    v = json.loads(stored)
+    return LimitsView(
+        user=user,
+        tier=v["tier"],
+        requests_limit=v.get("rl"),
+        requests_window_ms=60_000,
+        requests_remaining=v.get("rr"),
+        requests_reset_ms=v["rs"],
+        blocked_until_ms=v.get("rb"),
+        block_ms=v["bs"],
+        requests_per_day=v.get("rd"),
+        tokens_limit=v.get("tl"),
+        tokens_used=v["tt"] - v["th"],
+        tokens_reserved=v["th"],
+        tokens_reset_ms=v["tm"],
+        day=v["day"],
+        max_concurrent=v.get("mc"),
+        running=v["ru"],
+        queued_jobs=v["qj"],
+        queued_tokens=v["qt"],
+        max_queued_jobs=v.get("mj"),
+        max_queued_tokens=v.get("mt"),
+        now_ms=v["now"],
+    )
+
+
+def decode_claimed(job_id: bytes, token: bytes, pool: bytes, head: bytes, body: bytes) -> ClaimedJob:
+    """An admitted job, from what claim answers."""
+    h = json.loads(head)
+    return ClaimedJob(
+        id=job_id.decode(),
+        token=token.decode(),
+        user=h["u"],
+        name=h["n"],
+        pool=pool.decode(),
+        body=body,
+        attempt=h["at"],
+        prompt_tokens=h["pt"],
+        output_tokens=h["ot"],
+        retry=cast(RetryPolicy, h["rt"]),
+        expires_ms=h["x"],
+        throttled_in_row=h.get("th", 0),
+        unknown_attempts=h.get("un", 0),
+        unconnected_in_row=h.get("fc", 0),
+        cancel_requested="cx" in h,
+    )

@@ -1,0 +1,202 @@
+-- claim: up to `slots` jobs in fair order, each with budget, concurrency and provider windows reserved and a lease taken.
+-- ARGV     epoch, now ('' = server), worker, sequence number of this claim, slots, lease (ms), most bytes of bodies
+-- Returns  {wait ms, now ms, {id, token, pool, head, body}, ...}; wait: until something can change by itself
+-- Touches  everything of due.lua, claim:<worker>, asleep, heartbeat. Jobs and users are found in Redis.
+-- The same claim repeated (its answer was lost) gives the same jobs.
+-- @use epoch
+-- @use due
+
+local failed = lost(ARGV[1])
+if failed then return failed end
+local now = clock(ARGV[2])
+local worker, sequence, slots = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local lease_ms, most_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
+
+local LONGEST_WAIT = 1000
+-- Bounds of the work of one claim besides the jobs it takes.
+local MOST_NAMES, MOST_LANES = 16, 32
+
+due.work_off(now, lease_ms)
+redis.call('SET', key.HEARTBEAT, int(now))
+wake.up(worker)
+
+local last = redis.call('HMGET', key.claim(worker), 'sequence', 'jobs')
+if last[1] == sequence then
+  local again = {LONGEST_WAIT, now}
+  for id, token in string.gmatch(last[2], '(%S+) (%S+)') do
+    local head = record.load(id)
+    if head and head.st == 'running' and head.lt == token then
+      local stored = redis.call('HMGET', key.job(id), 'h', 'b')
+      again[#again + 1] = {id, token, head.po, stored[1], stored[2]}
+    end
+  end
+  return again
+end
+
+local answer, taken, bytes = {0, now}, {}, 0
+local wait = LONGEST_WAIT
+local passed, skipped, looked = {}, {}, {}
+
+-- A window stays free for a job only while that job can still be next.
+local function still_kept(spec)
+  for _, entry in ipairs(window.kept(spec, now)) do
+    local head = record.load(entry[2])
+    if not head or head.st ~= 'queued' or not redis.call('ZSCORE', key.ready('lanes:' .. head.n), head.u)
+      or not redis.call('ZSCORE', key.lane(head.n, head.u, lane.class(head)), entry[2])
+      or not window.possible(spec, head.et) then
+      window.free(entry[1])
+    end
+  end
+end
+
+local checked = {}
+
+-- The first pool that can take the job now: settings; or nil, whether all are paused, whether any could ever take it.
+local function place(id, head, pools)
+  local paused_all, possible, full, first_wait = true, false, nil, nil
+  for _, name in ipairs(pools) do
+    local settings = pool.settings(name)
+    if settings then
+      local paused = pool.paused(name, now)
+      if window.possible(settings.spec, head.et) then possible = true end
+      if paused > 0 then
+        wait = math.min(wait, paused)
+      else
+        paused_all = false
+        if not checked[name] then
+          still_kept(settings.spec)
+          checked[name] = true
+        end
+        local refusal, ms, refused = window.refusal(settings.spec, now, head.et)
+        local kept = window.kept_from(settings.spec, now, id, head.et)
+        if not refusal and not kept then return settings end
+        if refusal and not full then full = refused end
+        if ms then wait = math.min(wait, ms) end
+      end
+    end
+  end
+  return nil, paused_all, possible, full
+end
+
+local function take(id, head, settings, entry, heads)
+  local name, who = head.n, head.u
+  lane.turn(name, who, entry, head.et, #heads == 1)
+  head.wt, head.nw = lane.served(name, who, head.et)
+  lane.remove(id, head)
+  lane.count(head, -1)
+  lane.run(who, 1)
+  if not head.day then
+    head.day = day_of(now)
+    budget.hold(who, head.day, id, head.et, head.x + DAY_MS, now)
+    if user.anonymous(who) then budget.hold(user.EVERYBODY, head.day, id, head.et, head.x + DAY_MS, now) end
+  end
+  local token = worker .. ':' .. sequence .. ':' .. int(#taken + 1)
+  head.st, head.at, head.lt, head.wk, head.po = 'running', head.at + 1, token, worker, settings.id
+  head.sa = head.sa or now
+  window.take(settings.spec, now, token, head.pt, head.ot, now + settings.margin + settings.timeout)
+  window.overtook(settings.spec, now, id, head.et)
+  pool.probe(settings.id, now)
+  redis.call('ZADD', key.LEASES, int(now + lease_ms), finish.lease(id, token))
+  record.save(id, head)
+  local stored = redis.call('HMGET', key.job(id), 'h', 'b')
+  bytes = bytes + #stored[2]
+  taken[#taken + 1] = id .. ' ' .. token
+  answer[#answer + 1] = {id, token, settings.id, stored[1], stored[2]}
+end
+
+-- Looks at one lane: 'taken', 'skip' (nothing of it can go now), 'again' (something was cleared away), 'name' (none of
+-- its name can go), 'full' (the answer is large enough).
+local function look(name, who)
+  local limits = user.limits(who)
+  if limits.max_concurrent
+    and (number(redis.call('HGET', key.queue(who), 'running')) or 0) >= limits.max_concurrent then
+    lane.park(name, who, 'concurrency', now)
+    return 'again'
+  end
+  local heads = lane.heads(name, who)
+  if #heads == 0 then
+    lane.park(name, who, 'empty', now)
+    lane.unpark(who)
+    return 'again'
+  end
+  local poor = false
+  for _, entry in ipairs(heads) do
+    local id = entry[2]
+    local head = record.load(id)
+    if not head or head.st ~= 'queued' then
+      redis.call('ZREM', key.lane(name, who, entry[1]), id)
+      return 'again'
+    end
+    local everybody = user.anonymous(who) and number(redis.call('HGET', key.ANONYMOUS, 'tokens_per_day')) or nil
+    if head.day or (budget.fits(who, day_of(now), id, head.et, limits.tokens_per_day)
+      and budget.fits(user.EVERYBODY, day_of(now), id, head.et, everybody)) then
+      local pools = pool.of(name)
+      if not pools then
+        local message = 'The configuration no longer serves the model ' .. name .. '.'
+        finish.job(id, head, 'failed', {error = finish.error('unknown_model', message, head)}, now)
+        return 'again'
+      end
+      if bytes > 0 and bytes + redis.call('HSTRLEN', key.job(id), 'b') > most_bytes then return 'full' end
+      local settings, paused_all, possible, full = place(id, head, pools)
+      if settings then
+        take(id, head, settings, entry, heads)
+        return 'taken'
+      end
+      if not possible then
+        local message = 'The job needs more tokens than its provider now allows in a minute.'
+        finish.job(id, head, 'failed', {error = finish.error('job_too_large', message, head)}, now)
+        return 'again'
+      end
+      for _, w in ipairs(full or {}) do window.keep_for(w, id, head.et) end
+      return paused_all and 'name' or 'skip'
+    end
+    poor = true
+  end
+  if poor then lane.park(name, who, 'user_budget', now) end
+  return 'again'
+end
+
+local function next_of(group, over, most)
+  local all = redis.call('ZRANGE', key.ready(group), 0, most - 1)
+  for _, who in ipairs(all) do
+    if not over[who] then return who end
+  end
+  return nil
+end
+
+local looks = 0
+while #taken < slots and looks < slots + 2 * MOST_LANES do
+  local name = next_of('names', passed, MOST_NAMES)
+  if not name then break end
+  skipped[name] = skipped[name] or {}
+  looked[name] = looked[name] or 0
+  local who = looked[name] < MOST_LANES and next_of('lanes:' .. name, skipped[name], MOST_LANES) or nil
+  if not who then
+    passed[name] = true
+  else
+    looks = looks + 1
+    local outcome = look(name, who)
+    if outcome == 'skip' then
+      skipped[name][who] = true
+      looked[name] = looked[name] + 1
+    elseif outcome == 'name' then
+      passed[name] = true
+    elseif outcome == 'full' then
+      break
+    end
+  end
+end
+
+if #taken > 0 then
+  redis.call('HSET', key.claim(worker), 'sequence', sequence, 'jobs', table.concat(taken, ' '))
+  redis.call('PEXPIRE', key.claim(worker), 600000)
+end
+if #taken < slots then
+  local next_due = redis.call('ZRANGE', key.DUE, 0, 0, 'WITHSCORES')[2]
+  if next_due then wait = math.min(wait, math.max(1, tonumber(next_due) - now)) end
+  wake.sleep(worker, now, wait + 100)
+elseif next_of('names', passed, MOST_NAMES) then
+  wake.push(now, 1)
+end
+answer[1] = math.ceil(wait)
+return answer

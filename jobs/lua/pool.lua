@@ -1,0 +1,76 @@
+-- pool: which pools serve a name, their windows, and whether they are paused.
+-- State
+--   config:name:<name>   JSON list of pools ('provider/model') in order of preference
+--   config:pool:<pool>   hash: provider, accounting, mode, span (ms), margin (ms), timeout (ms), tokens, requests (of the
+--                        provider, a minute), model_tokens, model_requests ('' = unlimited)
+--   pause:<pool>         hash: until (ms), level (0: throttled; 1 and more: an alarm, probed at growing intervals), reason
+-- @use clock
+-- @use keys
+-- @use window
+
+local pool = {}
+local names, pools = {}, {}
+
+-- The pools of a served name; nil when the configuration does not serve it.
+function pool.of(name)
+  if names[name] == nil then
+    local stored = redis.call('GET', key.name(name))
+    names[name] = stored and cjson.decode(stored) or false
+  end
+  return names[name] or nil
+end
+
+-- A pool's settings with its window spec; nil when it is not configured (any more).
+function pool.settings(id)
+  if pools[id] == nil then
+    local v = redis.call('HMGET', key.pool(id), 'provider', 'accounting', 'mode', 'span', 'margin', 'timeout',
+      'tokens', 'requests', 'model_tokens', 'model_requests')
+    if not v[1] then
+      pools[id] = false
+    else
+      local scopes = {{name = v[1], tokens = number(v[7]), requests = number(v[8])}}
+      if number(v[9]) or number(v[10]) then
+        scopes[2] = {name = id, tokens = number(v[9]), requests = number(v[10])}
+      end
+      pools[id] = {id = id, margin = tonumber(v[5]), timeout = tonumber(v[6]),
+        spec = {accounting = v[2], mode = v[3], span = tonumber(v[4]), scopes = scopes}}
+    end
+  end
+  return pools[id] or nil
+end
+
+local FIRST_PROBE_MS, LAST_PROBE_MS = 30000, 600000
+
+-- ms for which the pool is paused; 0 when a job may be sent.
+function pool.paused(id, now)
+  local until_ms = number(redis.call('HGET', key.pause(id), 'until'))
+  return until_ms and math.max(0, until_ms - now) or 0
+end
+
+-- Pauses a pool for `ms`; as an alarm, for a growing interval until a job gets through.
+function pool.pause(id, now, ms, reason, alarm)
+  local level = number(redis.call('HGET', key.pause(id), 'level')) or 0
+  if alarm then
+    level = level + 1
+    ms = math.min(LAST_PROBE_MS, FIRST_PROBE_MS * 2 ^ (level - 1))
+  end
+  local until_ms = math.max(now + ms, number(redis.call('HGET', key.pause(id), 'until')) or 0)
+  redis.call('HSET', key.pause(id), 'until', int(until_ms), 'level', int(level), 'reason', reason)
+  redis.call('PEXPIRE', key.pause(id), int(until_ms - now + 2 * LAST_PROBE_MS))
+end
+
+-- To be called when a job is claimed for the pool: after an alarm, one job alone is tried, the others wait on.
+function pool.probe(id, now)
+  local level = number(redis.call('HGET', key.pause(id), 'level'))
+  if level and level > 0 then
+    local ms = math.min(LAST_PROBE_MS, FIRST_PROBE_MS * 2 ^ (level - 1))
+    redis.call('HSET', key.pause(id), 'until', int(now + ms))
+    redis.call('PEXPIRE', key.pause(id), int(ms + 2 * LAST_PROBE_MS))
+  end
+end
+
+-- A job got through: an alarm is over. A pause the provider asked for runs on: the job was sent before it.
+function pool.resume(id)
+  local level = number(redis.call('HGET', key.pause(id), 'level'))
+  if level and level > 0 then redis.call('DEL', key.pause(id)) end
+end

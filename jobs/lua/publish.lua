@@ -1,0 +1,33 @@
+-- publish: put the configuration in force where the scripts read it. Tiers that are gone keep their last limits, since
+-- users may still be on them; names and pools that are gone are no longer served.
+-- ARGV     now ('' = server), JSON {tiers: {name: {limit: text}}, names: {name: [pool, ...]}, pools: {pool: {field: text}},
+--          anonymous: {field: text}, retention: {field: text}}
+-- Returns  1
+-- Touches  config:*, parked lanes of everybody who is parked (limits may have changed), midnight, fair.lua, wake
+-- @use lane
+-- @use wake
+
+local now = clock(ARGV[1])
+local config = cjson.decode(ARGV[2])
+
+local function put(k, fields)
+  redis.call('DEL', k)
+  for field, value in pairs(fields) do redis.call('HSET', k, field, value) end
+end
+
+for _, old in ipairs(redis.call('SMEMBERS', 'config:index')) do redis.call('DEL', old) end
+redis.call('DEL', 'config:index')
+for tier, limits in pairs(config.tiers) do put(key.tier(tier), limits) end
+for name, pools in pairs(config.names) do
+  redis.call('SET', key.name(name), cjson.encode(pools))
+  redis.call('SADD', 'config:index', key.name(name))
+end
+for pool, settings in pairs(config.pools) do
+  put(key.pool(pool), settings)
+  redis.call('SADD', 'config:index', key.pool(pool))
+end
+put(key.ANONYMOUS, config.anonymous)
+put(key.RETENTION, config.retention)
+for _, who in ipairs(redis.call('ZRANGE', key.MIDNIGHT, 0, 999)) do lane.unpark(who) end
+wake.push(now, 1000)
+return 1

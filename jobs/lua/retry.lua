@@ -1,0 +1,32 @@
+-- retry: put a running job back to wait for another attempt, or, never sent, for its turn.
+-- ARGV     epoch, now ('' = server), id, token, after (ms), '1' if the attempt counts, how its window settles
+--          ('given_back', 'tokens_back', 'kept', 'in_flight'), what failed ('throttled', 'unknown', 'connect', ''),
+--          pause of the pool (JSON {ms, reason, alarm}, '' = none)
+-- Returns  'queued' | 'cancelled' | 'expired' (it was asked to end meanwhile) | 'lost': no longer this lease's
+-- Touches  finish.lua
+-- @use epoch
+-- @use finish
+
+local failed = lost(ARGV[1])
+if failed then return failed end
+local now = clock(ARGV[2])
+local id, token, after, counts, how, kind = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8]
+local head = record.load(id)
+if not head or head.st ~= 'running' or head.lt ~= token then return 'lost' end
+
+if how ~= 'in_flight' then window.settle(now, token, how, head.pt, head.ot) end
+if ARGV[9] ~= '' then
+  local pause = cjson.decode(ARGV[9])
+  pool.pause(head.po, now, pause.ms, pause.reason, pause.alarm)
+end
+if head.cx then
+  local charge = how == 'in_flight' and finish.estimate(head) or nil
+  finish.asked(id, head, charge, now)
+  return head.st
+end
+if how == 'in_flight' then finish.lost(id, head, now) end
+head.th = kind == 'throttled' and (head.th or 0) + 1 or nil
+head.fc = kind == 'connect' and (head.fc or 0) + 1 or nil
+if kind == 'unknown' then head.un = (head.un or 0) + 1 end
+finish.put_back(id, head, after, counts, now)
+return 'queued'

@@ -1,0 +1,82 @@
+-- submit: count the request, check what must hold, promise the budget, write the job into its lane, wake a worker.
+-- ARGV     epoch, now ('' = server), id, head (JSON: u n pr w rt nb pt ot et, x as ms after now), info, body,
+--          digest of the idempotency key ('' = none), digest of the payload
+-- Returns  {'accepted' | 'replayed', limits, view...} | {refusal, limits, wait ms or -1, detail}; see record.lua
+-- Touches  rate.lua, budget.lua, record.lua, lane.lua, finish.lua, wake.lua; idem:<user>:<digest>, sequence
+-- A repeated call for one id (its answer was lost) answers as the first did and counts nothing.
+-- @use epoch
+-- @use finish
+
+local failed = lost(ARGV[1])
+if failed then return failed end
+local now = clock(ARGV[2])
+local id, head, info, body, digest, payload = ARGV[3], cjson.decode(ARGV[4]), ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local who = head.u
+
+local function accepted(how, job)
+  return {how, record.limits(who, now), job, unpack(record.view(job, now))}
+end
+local function refused(reason, wait, detail)
+  return {reason, record.limits(who, now), wait and int(wait) or '-1', detail or ''}
+end
+
+-- Checks. The rate counts what comes after it, whatever that answers.
+if redis.call('EXISTS', key.job(id)) == 1 then return accepted('accepted', id) end
+local limits = user.limits(who)
+local allowed, wait = rate.hit(who, limits.rate, now)
+if not allowed then return refused('rate_limited', wait) end
+
+local first = digest ~= '' and redis.call('GET', key.idempotency(who, digest))
+if first then
+  local known, same = string.match(first, '^(%S+) (.*)$')
+  if same ~= payload then return refused('idempotency_key_reused') end
+  if redis.call('EXISTS', key.job(known)) == 1 then return accepted('replayed', known) end
+end
+
+if limits.tokens_per_day and head.et > limits.tokens_per_day then
+  return refused('job_too_large', nil, string.format('%.0f', limits.tokens_per_day))
+end
+local queue = redis.call('HMGET', key.queue(who), 'jobs', 'tokens')
+if (limits.max_queued_jobs and (number(queue[1]) or 0) + 1 > limits.max_queued_jobs)
+  or (limits.max_queued_tokens and (number(queue[2]) or 0) + head.et > limits.max_queued_tokens) then
+  return refused('queue_full', 1000)
+end
+local day = day_of(math.max(now, head.nb or 0))
+local everybody = user.anonymous(who) and number(redis.call('HGET', key.ANONYMOUS, 'tokens_per_day')) or nil
+if not head.w then
+  if not budget.fits(who, day, id, head.et, limits.tokens_per_day)
+    or not budget.fits(user.EVERYBODY, day, id, head.et, everybody) then
+    return refused('budget_exhausted', start_of(day) + DAY_MS - now)
+  end
+end
+
+-- Writes.
+head.c, head.x, head.st, head.at, head.v = now, now + head.x, 'queued', 0, 0
+head.q = redis.call('INCR', key.SEQUENCE)
+local keep = tonumber(redis.call('HGET', key.RETENTION, 'jobs') or DAY_MS)
+local latest_end = head.x + DAY_MS
+if not head.w then
+  head.day = day
+  budget.hold(who, day, id, head.et, latest_end, now)
+  if user.anonymous(who) then budget.hold(user.EVERYBODY, day, id, head.et, latest_end, now) end
+end
+if digest ~= '' then
+  head.ik = digest
+  redis.call('SET', key.idempotency(who, digest), id .. ' ' .. payload, 'PX', int(latest_end + keep - now))
+end
+record.save(id, head, 'i', info, 'b', body)
+redis.call('ZADD', key.EXPIRIES, int(head.x), id)
+local index = key.jobs_of(who)
+for _, old in ipairs(redis.call('ZRANGE', index, 0, 1)) do
+  if redis.call('EXISTS', key.job(old)) == 0 then redis.call('ZREM', index, old) end
+end
+redis.call('ZADD', index, int(now), id)
+keep_until(index, latest_end + keep, now)
+lane.count(head, 1)
+if head.nb and head.nb > now then
+  redis.call('ZADD', key.DUE, int(head.nb), id)
+else
+  lane.add(id, head)
+  wake.push(now, 1)
+end
+return accepted('accepted', id)

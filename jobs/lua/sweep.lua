@@ -1,0 +1,14 @@
+-- sweep: work off what is due by time, and tidy up; every process calls it once a second.
+-- ARGV     epoch, now ('' = server), lease (ms)
+-- Returns  1
+-- Touches  everything of due.lua, and asleep, wake, workers
+-- @use epoch
+-- @use due
+
+local failed = lost(ARGV[1])
+if failed then return failed end
+local now = clock(ARGV[2])
+due.work_off(now, tonumber(ARGV[3]))
+wake.tidy(now)
+redis.call('ZREMRANGEBYSCORE', key.WORKERS, '-inf', int(now - 60000))
+return 1

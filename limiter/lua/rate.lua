@@ -1,0 +1,73 @@
+-- rate: at most N requests of a user in any W ms; whoever exceeds it is blocked for B ms. And N a UTC day.
+-- State
+--   rate:<user>             list of the times (ms) of the counted requests of the last W ms, newest first, at most N
+--   rate:<user>:block       the time (ms) until which the user is blocked
+--   requests:<user>:<day>   how many requests were counted on that day
+-- An exact list: a fixed minute lets 2N through around its edge, a bucket of N nearly 2N in its first window.
+-- A changed layout needs new key names: two versions may run at once.
+-- @use clock
+
+local rate = {}
+
+function rate.key(user) return 'rate:' .. user end
+function rate.block_key(user) return 'rate:' .. user .. ':block' end
+function rate.day_key(user, day) return 'requests:' .. user .. ':' .. day end
+
+-- limits: {limit, window, block, per_day}, each in requests or ms, nil for unlimited.
+-- Forgets what is older than the window. Answers the state without counting anything:
+-- {limit, remaining, reset = ms until all are free again, blocked = ms until which, day_left}
+function rate.view(user, limits, now)
+  local view = {limit = limits.limit, remaining = nil, reset = 0, blocked = 0}
+  local blocked = number(redis.call('GET', rate.block_key(user)))
+  if blocked and blocked > now then view.blocked = blocked end
+  if limits.limit then
+    local key = rate.key(user)
+    local oldest = redis.call('LINDEX', key, -1)
+    while oldest and tonumber(oldest) <= now - limits.window do
+      redis.call('RPOP', key)
+      oldest = redis.call('LINDEX', key, -1)
+    end
+    local count = redis.call('LLEN', key)
+    view.remaining = math.max(0, limits.limit - count)
+    if count > 0 then view.reset = math.max(0, tonumber(redis.call('LINDEX', key, 0)) + limits.window - now) end
+  end
+  if view.blocked > 0 then
+    view.remaining = 0
+    view.reset = view.blocked - now
+  end
+  return view
+end
+
+-- Counts one request, or refuses it: allowed, wait in ms, view. A refusal while blocked never lengthens the block.
+function rate.hit(user, limits, now)
+  local view = rate.view(user, limits, now)
+  if view.blocked > 0 then return false, view.blocked - now, view end
+  if limits.limit and view.remaining == 0 then
+    -- The Nth newest request is within the window: N + 1 would be in it with this one.
+    local key = rate.key(user)
+    if limits.block > 0 then
+      redis.call('SET', rate.block_key(user), int(now + limits.block), 'PX', int(limits.block))
+      redis.call('DEL', key)
+      view.blocked, view.reset = now + limits.block, limits.block
+      return false, limits.block, view
+    end
+    local nth = tonumber(redis.call('LINDEX', key, limits.limit - 1))
+    return false, nth + limits.window - now, view
+  end
+  local day_key = rate.day_key(user, day_of(now))
+  if limits.per_day and (number(redis.call('GET', day_key)) or 0) >= limits.per_day then
+    return false, midnight_after(now) - now, view
+  end
+  if limits.limit then
+    local key = rate.key(user)
+    redis.call('LPUSH', key, int(now))
+    redis.call('PEXPIRE', key, int(limits.window))
+    view.remaining = view.remaining - 1
+    view.reset = limits.window
+  end
+  if limits.per_day then
+    redis.call('INCR', day_key)
+    keep_until(day_key, midnight_after(now) + DAY_MS, now)
+  end
+  return true, 0, view
+end

@@ -1,0 +1,74 @@
+"""Lua scripts: composed of fragments that own one state each, loaded from `.lua` files, called through one class.
+
+A script names the fragments it uses in lines of the form `-- @use budget`; each is put in that place once, with what
+it uses itself before it. Fragments are looked for beside the script and then in the given folders, so that the rooms
+above the limiter build their scripts of the very same code.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from redis.exceptions import NoScriptError
+
+FOLDER = Path(__file__).parent / "lua"
+
+Argument: TypeAlias = str | bytes | int | float
+# What a script may answer: nested lists of byte strings, integers and nil.
+Reply: TypeAlias = "bytes | int | None | list[Reply]"
+
+_USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
+
+
+class Commands(Protocol):
+    """The two commands a script needs: satisfied by `redis.asyncio.Redis`, its kin, and fakeredis."""
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any: ...
+
+    def script_load(self, script: str) -> Any: ...
+
+
+def compose(path: Path, folders: Sequence[Path]) -> str:
+    """The text of the script at `path` with every fragment it uses, each once, in the order of need.
+
+    Raises FileNotFoundError for a fragment that is in none of the folders.
+    """
+    seen: set[str] = set()
+
+    def expand(text: str) -> str:
+        def fragment(match: re.Match[str]) -> str:
+            name = match[1]
+            if name in seen:
+                return ""
+            seen.add(name)
+            for folder in folders:
+                candidate = folder / f"{name}.lua"
+                if candidate.exists():
+                    return expand(candidate.read_text())
+            raise FileNotFoundError(f"{path.name} uses the fragment {name!r}, which is in none of {folders}")
+
+        return _USE.sub(fragment, text)
+
+    return expand(path.read_text())
+
+
+class Script:
+    """One composed script. It survives a script cache that was emptied by a restart, a failover or SCRIPT FLUSH."""
+
+    def __init__(self, path: Path, folders: Sequence[Path] = (FOLDER,)) -> None:
+        self.name = path.stem
+        self.text = compose(path, (path.parent, *folders))
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, redis: Commands, *arguments: Argument) -> Any:
+        """Run the script; raises redis.exceptions.RedisError as the client does.
+
+        A NOSCRIPT answer proves that nothing ran, so that loading and running again is safe.
+        """
+        try:
+            return await redis.evalsha(self.sha, 0, *arguments)
+        except NoScriptError:
+            await redis.script_load(self.text)
+            return await redis.evalsha(self.sha, 0, *arguments)
