@@ -53,7 +53,7 @@ class Claims:
     """
 
     def __init__(
-        self, redis: "Redis[bytes]", worker: str, *, lease_ms: int, clock: Callable[[], int] | None = None
+        self, redis: "Redis", worker: str, *, lease_ms: int, clock: Callable[[], int] | None = None
     ) -> None:
         self._redis = redis
         self._run = Runner(redis, clock)
@@ -82,7 +82,7 @@ class Claims:
         *,
         charge: Usage | None,
         window: WindowEffect,
-        cost_nano_usd: int = 0,
+        cost_nano_usd: int | None = None,
         result: bytes = b"",
         error: JobError | None = None,
         replayable: bool = False,
@@ -90,7 +90,8 @@ class Claims:
     ) -> bool:
         """End a running job; `state` None is the one it was asked to end in. False: it is no longer ours."""
         reply = await self._run(
-            _settle, job.id, job.token, state or "asked", encode_charge(charge), cost_nano_usd, window, result,
+            _settle, job.id, job.token, state or "asked", encode_charge(charge),
+            "" if cost_nano_usd is None else cost_nano_usd, window, result,
             encode_error(error), int(replayable), pause.encode() if pause else "",
         )  # fmt: skip
         return bool(reply == b"settled")

@@ -50,14 +50,18 @@ def encode_info(job: NewJob) -> str:
 
 
 def encode_charge(usage: Usage | None) -> str:
-    """What a job is charged, as settle reads it; '' is nothing."""
+    """What a job is charged, as settle reads it; '' is nothing.
+
+    Nobody is charged less than prompt and completion together, whatever total the provider names.
+    """
     if usage is None:
         return ""
+    total_tokens = max(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
     return _json(
         {
             "p": usage.prompt_tokens,
             "c": usage.completion_tokens,
-            "t": usage.total_tokens,
+            "t": total_tokens,
             "h": usage.cached_tokens,
             "s": usage.source,
         }
@@ -82,7 +86,10 @@ def _decode_error(stored: bytes | None) -> JobError | None:
         return None
     fields = json.loads(stored)
     return JobError(
-        cast(ErrorCode, fields["code"]), fields["message"], fields.get("attempt"), fields.get("provider_status")
+        cast(ErrorCode, fields["code"]),
+        fields["message"],
+        fields.get("attempt"),
+        fields.get("provider_status"),
     )
 
 

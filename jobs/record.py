@@ -180,7 +180,9 @@ class LimitsView:
         return max(0, self.tokens_limit - self.tokens_used - self.tokens_reserved)
 
 
-SubmitRefusal = Literal["rate_limited", "budget_exhausted", "queue_full", "job_too_large", "idempotency_key_reused"]
+SubmitRefusal = Literal[
+    "rate_limited", "budget_exhausted", "queue_full", "job_too_large", "idempotency_key_reused"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,4 +254,3 @@ class UsageRow:
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
-

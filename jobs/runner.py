@@ -31,7 +31,7 @@ class EpochChanged(Exception):  # noqa: N818  (it is what happened to Redis, not
 class Runner:
     """One process's view of the scripts. `clock` gives Unix ms in tests; without it the server's clock decides."""
 
-    def __init__(self, redis: "Redis[bytes]", clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, redis: "Redis", clock: Callable[[], int] | None = None) -> None:
         self.redis = redis
         self.epoch = ""
         self._clock = clock

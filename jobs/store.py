@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from jobs.codec import decode_limits, decode_view, encode_head, encode_info
 from jobs.config import Config
 from jobs.publication import publication
-from jobs.record import JobView, LimitsView, NewJob, State, Submitted, SubmitRefusal, SubmitRefused
+from jobs.record import JobView, LimitsView, NewJob, State, SubmitRefusal, SubmitRefused, Submitted
 from jobs.runner import EpochChanged, Runner, job_script
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class JobStore:
     """
 
     def __init__(
-        self, redis: "Redis[bytes]", *, lease_ms: int = 6000, clock: Callable[[], int] | None = None
+        self, redis: "Redis", *, lease_ms: int = 6000, clock: Callable[[], int] | None = None
     ) -> None:
         self._redis = redis
         self._run = Runner(redis, clock)

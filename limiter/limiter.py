@@ -34,7 +34,9 @@ class Limiter:
 
     async def hit(self, user: str, limits: RequestLimits, *, now_ms: int | None = None) -> RateDecision:
         """Count one request of the user, or refuse it without counting."""
-        allowed, wait_ms, remaining, reset_ms = await _rate_hit(self._redis, _now(now_ms), user, limits.encode())
+        allowed, wait_ms, remaining, reset_ms = await _rate_hit(
+            self._redis, _now(now_ms), user, limits.encode()
+        )
         return RateDecision(bool(allowed), wait_ms, None if remaining < 0 else remaining, reset_ms)
 
     async def reserve(
@@ -95,7 +97,9 @@ class Limiter:
         rows = json.loads(encoded)
         states = tuple(
             WindowState(scope, limit or None, charged, flying, requests_limit or None, requests)
-            for scope, limit, charged, flying, requests_limit, requests in (rows if isinstance(rows, list) else [])
+            for scope, limit, charged, flying, requests_limit, requests in (
+                rows if isinstance(rows, list) else []
+            )
         )
         return LimiterState(total, held, states)
 

@@ -22,7 +22,12 @@ class RequestLimits:
     per_day: int | None = None
 
     def encode(self) -> str:
-        values = {"limit": self.limit, "window": self.window_ms, "block": self.block_ms, "per_day": self.per_day}
+        values = {
+            "limit": self.limit,
+            "window": self.window_ms,
+            "block": self.block_ms,
+            "per_day": self.per_day,
+        }
         return json.dumps({name: value for name, value in values.items() if value is not None})
 
 
@@ -53,7 +58,12 @@ class WindowSpec:
             for scope in self.scopes
         ]
         return json.dumps(
-            {"accounting": self.accounting, "mode": self.mode, "span": MINUTE_MS + self.margin_ms, "scopes": scopes}
+            {
+                "accounting": self.accounting,
+                "mode": self.mode,
+                "span": MINUTE_MS + self.margin_ms,
+                "scopes": scopes,
+            }
         )
 
 

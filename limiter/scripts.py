@@ -16,8 +16,6 @@ from redis.exceptions import NoScriptError
 FOLDER = Path(__file__).parent / "lua"
 
 Argument: TypeAlias = str | bytes | int | float
-# What a script may answer: nested lists of byte strings, integers and nil.
-Reply: TypeAlias = "bytes | int | None | list[Reply]"
 
 _USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
 

@@ -21,18 +21,20 @@ local function days_after(day, days, now)
   return math.max(start_of(day) + (days + 1) * DAY_MS, now + 2 * DAY_MS)
 end
 
--- A line of the ledger and its totals. spent: {p, c, h, s} tokens (prompt, completion, cached, source), cost in nano-USD.
+-- A line of the ledger and its totals. spent: {p, t, h, s} tokens (prompt, total, cached, source), cost in nano-USD.
+-- What the total has beyond the prompt counts as output, so that the ledger's sum is what the budget was charged.
 local function write_ledger(id, head, who, kind, spent, cost, now)
   local keep = redis.call('HMGET', key.RETENTION, 'ledger', 'usage')
+  local output = spent.t - spent.p
   local day = head.day or day_of(now)
   redis.call('XADD', key.ledger(day), '*', 'job', id, 'user', who, 'model', head.n, 'pool', head.po or '',
-    'in', int(spent.p), 'out', int(spent.c), 'cached', int(spent.h), 'cost', int(cost), 'kind', kind,
+    'in', int(spent.p), 'out', int(output), 'cached', int(spent.h), 'cost', int(cost), 'kind', kind,
     'source', spent.s, 'at', int(now))
   keep_until(key.ledger(day), days_after(day, tonumber(keep[1] or 7), now), now)
   local usage, users = key.usage(who, day), key.usage_users(day)
   redis.call('HINCRBY', usage, 'jobs:' .. head.n, 1)
   redis.call('HINCRBY', usage, 'in:' .. head.n, int(spent.p))
-  redis.call('HINCRBY', usage, 'out:' .. head.n, int(spent.c))
+  redis.call('HINCRBY', usage, 'out:' .. head.n, int(output))
   redis.call('HINCRBY', usage, 'cached:' .. head.n, int(spent.h))
   redis.call('HINCRBY', usage, 'cost:' .. head.n, int(cost))
   redis.call('SADD', users, who)
@@ -41,13 +43,13 @@ local function write_ledger(id, head, who, kind, spent, cost, now)
   keep_until(users, until_ms, now)
 end
 
--- An attempt that may have been charged by the provider, and whose answer nobody has: on the operator's account.
-function finish.lost(id, head, now)
-  write_ledger(id, head, OPERATOR, 'lost', {p = head.pt, c = head.ot, h = 0, s = 'estimated'}, 0, now)
-end
-
 -- The estimate as the charge of a job whose provider told nothing.
 function finish.estimate(head) return {p = head.pt, c = head.ot, t = head.et, h = 0, s = 'estimated'} end
+
+-- An attempt that may have been charged by the provider, and whose answer nobody has: on the operator's account.
+function finish.lost(id, head, now)
+  write_ledger(id, head, OPERATOR, 'lost', finish.estimate(head), 0, now)
+end
 
 -- Takes a running attempt's lease and slot away; its receipt and its budget are the caller's. `tokens`: what the attempt
 -- is now known to have cost, for the order of turns.
