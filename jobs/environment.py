@@ -69,7 +69,7 @@ class Environment(BaseSettings):
     """The environment variables of every command. One that is set to nothing but blanks counts as not set."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", case_sensitive=True, populate_by_name=True, hide_input_in_errors=True
+        frozen=True, extra="forbid", case_sensitive=True, hide_input_in_errors=True
     )
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
@@ -116,10 +116,18 @@ class Environment(BaseSettings):
         return {name: value for name, value in stripped.items() if value != ""}
 
     @classmethod
-    def load(cls) -> Self:
-        """This process's environment. Raises SettingsError."""
+    def load(cls, **given: str | float | Path | None) -> Self:
+        """This process's environment. Raises SettingsError.
+
+        What is given (the options of a command, under the names of the fields) goes before it, unless None.
+        """
+        options = {
+            cls.model_fields[name].validation_alias: value
+            for name, value in given.items()
+            if value is not None
+        }
         try:
-            return cls()
+            return cls.model_validate(options)
         except ValidationError as error:
             lines = [f"{one['loc'][0]}: {_told(one['type'], one['msg'])}" for one in error.errors()]
         raise SettingsError("\n".join(lines))

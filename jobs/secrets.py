@@ -1,6 +1,6 @@
 """API keys: how they are made, recognised without a look-up, and compared without telling anything by timing.
 
-The API reads one from each request before anything else happens to it; only the digest of a key is ever stored.
+The API reads one from each request before anything else happens to it; only a key's digest is ever stored.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def new_key() -> NewKey:
 
 
 def parse_key(text: str) -> str | None:
-    """The id in a key of the right shape and checksum, else None; any text will do, and long ones cost no more."""
+    """The id in a key of the right shape and checksum, else None, at the same small cost for any text."""
     match = _SHAPE.fullmatch(text)
     if match is None or _crc(match[1]) != match[3]:
         return None

@@ -1,5 +1,6 @@
-"""What users were charged, summed over days, models and users. Settle writes the hashes this reads; the usage route
-and the command line show the rows.
+"""What users were charged, summed over days, models and users.
+
+Settle writes the hashes that are read here; the usage route and the command line show the rows.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -63,8 +64,8 @@ class UsageLedger:
     ) -> tuple[list[UsageRow], UsageRow]:
         """Sums per group, sorted by day, user and model, and the sum of all. `user` None: everyone's.
 
-        `start` and `end` are UTC days (YYYY-MM-DD), both included. Raises ValueError for days that are none, or
-        more than MAX_DAYS of them.
+        `start` and `end` are UTC days (YYYY-MM-DD), both included. Raises ValueError for days that are none,
+        and for more than MAX_DAYS of them.
         """
         groups: dict[tuple[str, str, str], _Sums] = {}
         total = _Sums()

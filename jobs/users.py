@@ -1,5 +1,7 @@
-"""Registered users and their API keys, as Redis keeps them. The admin API and the command line change them; the API
-asks for a key on each request that its cache does not answer, and the scripts read a user's tier and overrides.
+"""Registered users and their API keys, as Redis keeps them.
+
+The admin API and the command line change them, each request whose key is in no cache asks for it, and the scripts
+read a user's tier and overrides.
 """
 
 import re
@@ -7,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -35,11 +37,11 @@ _revoke_key = Script(_LUA / "users_revoke_key.lua")
 _touch_key = Script(_LUA / "users_touch_key.lua")
 
 
-class UnknownUser(LookupError):
+class UnknownUserError(LookupError):
     """A key was made for a user that is not registered, without saying on which tier to register it."""
 
 
-class KeyTaken(ValueError):
+class KeyTakenError(ValueError):
     """Another key has that id already: make a new one."""
 
 
@@ -66,6 +68,10 @@ class UserRecord:
     created_ms: int
 
 
+UserPage: TypeAlias = tuple[list[UserRecord], bool]
+KeyPage: TypeAlias = tuple[list[KeyRecord], bool]
+
+
 def is_user_name(name: str) -> bool:
     """Whether a user may be called so."""
     return _USER.fullmatch(name) is not None
@@ -87,7 +93,10 @@ class Users:
         return _user(user, await self._hash(keys.user(user)))
 
     async def create(self, user: str, tier: str, overrides: Mapping[str, int | None]) -> UserRecord | None:
-        """Register a user; None if the name is taken. Raises ValueError for a name or an override that cannot be."""
+        """Register a user; None if the name is taken.
+
+        Raises ValueError for a name or an override that cannot be.
+        """
         _check_name(user)
         reply = await _create(self._redis, "", user, tier, *_override_pairs(overrides))
         return _user(user, _pairs(reply))
@@ -111,7 +120,7 @@ class Users:
         reply = await _change(self._redis, user, tier or "", len(pairs) // 2, *pairs, *remove)
         return _user(user, _pairs(reply))
 
-    async def list(self, *, limit: int, after: str | None) -> tuple[list[UserRecord], bool]:
+    async def list(self, *, limit: int, after: str | None) -> UserPage:
         """The next `limit` users by name in byte order, and whether there are more."""
         names, more = await self._page(keys.USERS, limit, after)
         hashes = await self._hashes(keys.user(name) for name in names)
@@ -121,8 +130,8 @@ class Users:
     async def put_key(self, key: KeyRecord, *, tier: str | None = None) -> UserRecord:
         """Keep a key, and register its user on `tier` if it is new; a known user stays on the tier it is on.
 
-        Returns the user. Raises UnknownUser without a tier for a new user, KeyTaken if the id is in use, and
-        ValueError for a user or a scope that cannot be.
+        Returns the user. Raises UnknownUserError for a new user without a tier, KeyTakenError if the id is in use,
+        and ValueError for a user or a scope that cannot be.
         """
         _check_name(key.user)
         wrong = sorted(set(key.scopes) - set(SCOPES))
@@ -133,9 +142,11 @@ class Users:
             key.created_ms, _or_empty(key.expires_ms), _or_empty(key.last_used_ms),
         )  # fmt: skip
         if reply[0] == b"unknown":
-            raise UnknownUser(f"there is no user {key.user!r}: create it, or say which tier it is to be on")
+            raise UnknownUserError(
+                f"there is no user {key.user!r}: create it, or say which tier it is to be on"
+            )
         if reply[0] == b"taken":
-            raise KeyTaken(f"the id {key.id} is in use: make a new key")
+            raise KeyTakenError(f"the id {key.id} is in use: make a new key")
         user = _user(key.user, _pairs(reply[1]))
         assert user is not None
         return user
@@ -144,7 +155,7 @@ class Users:
         """One key, expired or not; None if it was never made or is revoked."""
         return _key(key_id, await self._hash(keys.key(key_id)))
 
-    async def keys(self, *, user: str | None, limit: int, after: str | None) -> tuple[list[KeyRecord], bool]:
+    async def keys(self, *, user: str | None, limit: int, after: str | None) -> KeyPage:
         """The next `limit` keys by id in byte order, of one user or of all, and whether there are more."""
         if user is None:
             ids, more = await self._page(keys.KEYS, limit, after)
@@ -157,7 +168,7 @@ class Users:
         return [record for record in found if record], more
 
     async def expire_key(self, key_id: str, expires_ms: int) -> KeyRecord | None:
-        """Let a key end at a time (Unix ms), never later than it would have ended anyway. None: no such key."""
+        """Let a key end at a time (Unix ms), or when it would anyway if that is sooner. None: no such key."""
         return _key(key_id, _pairs(await _expire_key(self._redis, key_id, expires_ms)))
 
     async def revoke_key(self, key_id: str) -> bool:
@@ -179,13 +190,14 @@ class Users:
             raise
 
     def _forget_touches(self, now: float) -> None:
-        # In the order of their times, so that the old ones are in front and what stays is one minute's keys.
-        for key_id, at in list(self._touched.items()):
+        # They are in the order of their times; what stays is the keys of one minute.
+        while self._touched:
+            oldest, at = next(iter(self._touched.items()))
             if now - at < TOUCH_INTERVAL_S:
                 return
-            del self._touched[key_id]
+            del self._touched[oldest]
 
-    async def _page(self, index: str, limit: int, after: str | None) -> tuple[list[str], bool]:
+    async def _page(self, index: str, limit: int, after: str | None) -> tuple[Sequence[str], bool]:
         start = "-" if after is None else f"({after}"
         reply: Sequence[bytes] = await self._redis.zrangebylex(index, start, "+", start=0, num=limit + 1)
         return [name.decode() for name in reply[:limit]], len(reply) > limit
@@ -209,7 +221,7 @@ def _check_name(user: str) -> None:
 
 
 def _override_pairs(overrides: Mapping[str, int | None]) -> list[str]:
-    """Name and value after each other, held to the rules of a tier in the configuration (pydantic's ValueError)."""
+    """Name and value after each other. Raises ValueError (pydantic's) for what no tier in a file could have."""
     Tier.model_validate(dict(overrides))
     return [text for name, value in overrides.items() for text in (name, _or_empty(value))]
 

@@ -18,6 +18,10 @@ FOLDER = Path(__file__).parent / "lua"
 Argument: TypeAlias = str | bytes | int | float
 
 _USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
+_FUNCTION = re.compile(
+    r"^((?:local )?function ([\w.]+)\((?:.*\bend\n|.*\n(?:(?!end\b).*\n)*end\n))", re.MULTILINE
+)
+_COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 
 
 class Commands(Protocol):
@@ -49,7 +53,33 @@ def compose(path: Path, folders: Sequence[Path]) -> str:
 
         return _USE.sub(fragment, text)
 
-    return expand(path.read_text())
+    return prune(expand(path.read_text()))
+
+
+def prune(text: str) -> str:
+    """Leave out the functions that nothing needs: a server makes all functions of a script anew at each call.
+
+    A function begins at the start of a line and ends with that line or with an `end` at the start of one; it is
+    needed if its name stands anywhere else in what is needed. All that is not a function stays.
+    """
+    blocks = _FUNCTION.split(_COMMENT.sub("", text))
+    functions = list(zip(blocks[2::3], blocks[1::3], strict=True))
+    kept = "".join(blocks[0::3])
+    needed: set[int] = set()
+    while True:
+        found = {
+            i
+            for i, (name, _) in enumerate(functions)
+            if i not in needed and re.search(rf"(?<![\w.]){re.escape(name)}\b", kept)
+        }
+        if not found:
+            break
+        needed |= found
+        kept += "".join(functions[i][1] for i in found)
+    parts = [blocks[0]]
+    for i, (_, body) in enumerate(functions):
+        parts += [body if i in needed else "", blocks[3 * i + 3]]
+    return "".join(parts)
 
 
 class Script:

@@ -87,10 +87,10 @@ function record.waiting(id, head, now)
   return cjson.encode({b = reason, p = position, s = start and math.floor(start) or nil, now = now})
 end
 
--- A user's limits and what is left of them, as JSON.
-function record.limits(id, now)
+-- A user's limits and what is left of them, as JSON. rates: what rate.hit has just told, if it was asked.
+function record.limits(id, now, rates)
   local limits = user.limits(id)
-  local rates = rate.view(id, limits.rate, now)
+  rates = rates or rate.view(id, limits.rate, now)
   local day = day_of(now)
   local total, held = budget.view(id, day)
   local queue = redis.call('HMGET', key.queue(id), 'jobs', 'tokens', 'running')

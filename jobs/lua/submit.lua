@@ -13,17 +13,21 @@ local now = clock(ARGV[2])
 local id, head, info, body, digest, payload = ARGV[3], cjson.decode(ARGV[4]), ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local who = head.u
 
+local rates = nil
+
 local function accepted(how, job)
-  return {how, record.limits(who, now), job, unpack(record.view(job, now))}
+  return {how, record.limits(who, now, rates), job, unpack(record.view(job, now))}
 end
+
 local function refused(reason, wait, detail)
-  return {reason, record.limits(who, now), wait and int(wait) or '-1', detail or ''}
+  return {reason, record.limits(who, now, rates), wait and int(wait) or '-1', detail or ''}
 end
 
 -- Checks. The rate counts what comes after it, whatever that answers.
 if redis.call('EXISTS', key.job(id)) == 1 then return accepted('accepted', id) end
 local limits = user.limits(who)
-local allowed, wait = rate.hit(who, limits.rate, now)
+local allowed, wait
+allowed, wait, rates = rate.hit(who, limits.rate, now)
 if not allowed then return refused('rate_limited', wait) end
 
 local first = digest ~= '' and redis.call('GET', key.idempotency(who, digest))
