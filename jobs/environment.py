@@ -13,8 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from jobs.config import text
 from jobs.config.text import refused
 from jobs.logging import LogFormat, LogLevel
-
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+from jobs.redis_url import parse as parse_redis_url
 
 _HEADER_TEXT = re.compile(r"[!-~]+")
 
@@ -40,15 +39,10 @@ def _lower(value: object) -> object:
 
 
 def _redis_url(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in REDIS_SCHEMES:
-        kinds = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
-        raise refused(f"must start with one of {kinds}; without it, penstock up brings its own server")
-    if scheme == "unix":
-        if not rest.rpartition("@")[2].startswith("/"):
-            raise refused("must hold the path of a socket, such as unix:///run/redis/redis.sock")
-    elif not re.match(r"[^/?#]", rest.rpartition("@")[2]):
-        raise refused(f"must hold a host, such as {scheme}://127.0.0.1:6379")
+    try:
+        parse_redis_url(url)
+    except ValueError as error:
+        raise refused(str(error)) from None
     return url
 
 

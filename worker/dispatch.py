@@ -120,7 +120,11 @@ class Dispatcher:
     async def _succeed(self, job: ClaimedJob, pool: Pool, completion: Completion) -> None:
         usage = completion.usage
         if usage is None:
-            counted = await self.tokens.count_text(completion.text, pool.model_settings.encoding)
+            # Another tokenizer may count more than the cap that the provider was sent and kept to.
+            counted = min(
+                job.output_tokens,
+                await self.tokens.count_text(completion.text, pool.model_settings.encoding),
+            )
             usage = Usage(job.prompt_tokens, counted, job.prompt_tokens + counted, 0, "estimated")
         charge, cost = usage, cost_nano_usd(pool.model, usage)
         ours = await self._keep_trying(

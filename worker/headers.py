@@ -143,13 +143,13 @@ def _first(*windows: _Window) -> _Window:
 
 
 def _whole(value: str | None) -> int | None:
-    return int(value) if value is not None and _WHOLE.fullmatch(value.strip()) else None
+    value = "" if value is None else value.strip()
+    return int(value) if _WHOLE.fullmatch(value) else None
 
 
 def _decimal(value: str | None) -> float | None:
-    if value is None or len(value) > _CHARS_MAX or not _DECIMAL.fullmatch(value.strip()):
-        return None
-    return float(value)
+    value = "" if value is None else value.strip()
+    return float(value) if len(value) <= _CHARS_MAX and _DECIMAL.fullmatch(value) else None
 
 
 def _rfc3339_s(value: str) -> float | None:

@@ -16,7 +16,7 @@ import openai
 
 from worker.answers import clean_message, read_answer
 from worker.outcome import Completion, Failure, FailureKind
-from worker.transport import GatedTransport, Sending, current_sending
+from worker.transport import AnswerUnusableError, GatedTransport, Sending, current_sending
 
 MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 MAX_CONNECTIONS: Final = 1_000
@@ -112,14 +112,19 @@ class ProviderClient:
             async with timer, self._connections:
                 has_connection = True
                 response = await self._post(content, sending)
+            return self._read(response)
         except Exception as error:
             fair = has_connection and write_by - started >= FAIR_CONNECT_S
             return self._explain(error, sending, fair=fair, took_s=loop.time() - started)
-        finally:
-            sending.close_gate()
+
+    def _read(self, response: httpx2.Response) -> Completion | Failure:
+        # A plain dict, because httpx2's headers take a tenth of the call to be asked for the limits in them.
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw
+        }
         return read_answer(
             response.status_code,
-            response.headers,
+            headers,
             response.content,
             now_s=self._wall_clock(),
             api_key=self._api_key,
@@ -162,4 +167,6 @@ def _too_late() -> Failure:
 
 def _described(error: Exception) -> str:
     root = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
+    if isinstance(root, AnswerUnusableError):
+        return str(root)
     return f"{type(root).__name__}: {root}" if str(root) else type(root).__name__

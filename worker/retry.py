@@ -50,7 +50,7 @@ class AttemptState:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The pool takes no jobs for `seconds`.
+    """The job's pool takes no jobs for `seconds`.
 
     With `alarm` an operator is needed: after it one job is tried, and then one at intervals that grow up to
     10 min. How far they have grown is kept with the pool, so `seconds` is always the first.
@@ -59,7 +59,6 @@ class Pause:
     seconds: float
     reason: PauseReason
     alarm: bool
-    scope: Literal["pool"] = "pool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,8 @@ def _unknown(failure: Failure, state: AttemptState, jitter: float) -> Retry | Gi
 
 def _rejected(failure: Failure) -> GiveUp:
     charge: Charge = "usage" if failure.usage else "nothing"
-    return GiveUp("provider_rejected", failure.message, window="kept", charge=charge)
+    window: WindowEffect = "kept" if failure.sent else "given_back"
+    return GiveUp("provider_rejected", failure.message, window, charge)
 
 
 def _wait_for_operator(reason: PauseReason) -> Retry:
