@@ -1,0 +1,108 @@
+"""The contract with arq: the methods we replace are still called, as we expect them, by the version that is pinned."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from arq.worker import Worker
+
+from jobs.connection import connect
+from jobs.record import State
+from tests.support.valkey import ValkeyProcess, running_valkey
+from tests.support.waiting import eventually
+from tests.worker.line import ended, line, submit
+from worker.seam import ClaimingWorker
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+def test_arq_is_the_version_the_seam_was_made_for() -> None:
+    assert version("arq").startswith("0.28.")
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        (Worker._poll_iteration, ["self"]),
+        (Worker.run_job, ["self", "job_id", "score"]),
+        (Worker.heart_beat, ["self"]),
+        (Worker.close, ["self"]),
+        (Worker.handle_sig_wait_for_completion, ["self", "signum"]),
+        (Worker._release_sem_dec_counter_on_complete, ["self"]),
+    ],
+)
+def test_a_replaced_method_has_the_parameters_it_had(
+    method: Callable[..., Any], parameters: list[str]
+) -> None:
+    assert list(inspect.signature(method).parameters) == parameters
+
+
+def test_no_other_method_of_arqs_worker_talks_to_redis() -> None:
+    ours = set(vars(ClaimingWorker))
+    # Reached only through what we replace; `main` logs the server's version, `run_check` is for arq's own results.
+    known = {
+        "main",
+        "run_check",
+        "start_jobs",
+        "record_health",
+        "run_cron",
+        "finish_job",
+        "finish_failed_job",
+        "_cancel_aborted_jobs",
+        "pool",
+    }
+    talking = {
+        name
+        for name, member in vars(Worker).items()
+        if inspect.isfunction(member) and "self.pool" in inspect.getsource(member)
+    }
+    assert talking - ours <= known
+
+
+async def test_jobs_are_counted_by_arq_and_none_of_its_keys_is_made(
+    redis: "Redis", valkey: ValkeyProcess, tmp_path: Path
+) -> None:
+    async with line(redis, valkey.url, tmp_path) as parts, parts.store() as store:
+        jobs = [await submit(store, parts.job(f"prompt {n}")) for n in range(3)]
+        async with parts.worker() as worker:
+            for job in jobs:
+                assert (await ended(store, job.id)).state is State.SUCCEEDED
+            await eventually(lambda: worker.jobs_complete == 3)
+            assert worker.jobs_failed == 0
+            assert await redis.exists("arq:queue:health-check", "arq:queue") == 0
+
+
+async def test_no_more_jobs_than_slots_run_at_once(
+    redis: "Redis", valkey: ValkeyProcess, tmp_path: Path
+) -> None:
+    async with line(redis, valkey.url, tmp_path) as parts, parts.store() as store:
+        jobs = [await submit(store, parts.job("[[hang]]")) for _ in range(5)]
+        async with parts.worker(max_jobs=2) as worker:
+            await eventually(lambda: len(parts.simulator.log()) == 2)
+            assert worker.job_counter == 2
+            await store.cancel("ann", jobs[0].id)
+            await eventually(lambda: len(parts.simulator.log()) == 3)
+            assert worker.job_counter == 2
+
+
+async def test_a_worker_survives_redis_being_away_and_settles_what_it_has_paid_for(tmp_path: Path) -> None:
+    with running_valkey(tmp_path / "valkey", aof=True) as own:
+        redis = connect(own.url, client_name="tests")
+        async with line(redis, own.url, tmp_path, latency_s=0.3) as parts, parts.store() as store:
+            job = await submit(store, parts.job("[[slow:1]] paid for"))
+            async with parts.worker():
+                await eventually(lambda: len(parts.simulator.log()) == 1)
+                own.kill()
+                await eventually(lambda: parts.simulator.log()[0].finished_at is not None)
+                await asyncio.to_thread(own.start)
+                done = await ended(store, job.id)
+                assert done.state is State.SUCCEEDED
+                assert len(parts.simulator.log()) == 1
+                again = await submit(store, parts.job("and on it goes"))
+                assert (await ended(store, again.id)).state is State.SUCCEEDED
+        await redis.aclose()
