@@ -3,7 +3,6 @@
 And what a start has to know of the server at its end before it trusts it with jobs.
 """
 
-import builtins
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,6 @@ from jobs.redis_url import RedisUrl, parse
 
 _CONNECT_RETRIES = 3
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.05, 0.5
-_HEALTH_CHECK_S = 15
 
 
 def connect(
@@ -39,8 +37,12 @@ def connect(
     waits for ever, as `PubSub.listen` must. Raises ValueError for a URL that cannot be used.
 
     Connecting is tried again a few times; a command never is: one that raised ConnectionError or TimeoutError
-    may have run. redis-py 5.3 decides that in two places. A connection's Retry goes around its connecting, its
-    health checks *and* its commands, but a command's error gets out at once unless it is in `retry_on_error`.
+    may have run. redis-py 5.3 decides that in two places. A connection's Retry goes around its connecting *and*
+    its commands, but a command's error gets out at once unless it is in `retry_on_error`.
+
+    An idle connection that broke is noticed by the pool, and one whose peer vanished by TCP keepalive. redis-py's
+    own health check stays off: it runs within the handshake too, and there its retry connects again from within,
+    without end, where a peer accepts and hangs up.
     """
     target = parse(url)
     options: dict[str, Any] = {
@@ -52,7 +54,7 @@ def connect(
         "timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "socket_timeout": read_timeout_s,
-        "health_check_interval": _HEALTH_CHECK_S,
+        "health_check_interval": 0,
         "retry_on_error": [],
         "decode_responses": False,
     }
@@ -61,7 +63,7 @@ def connect(
     if target.scheme == "redis+sentinel":
         return Redis.from_pool(_sentinel_pool(target, options))
     # A host that does not answer at all is not asked again: that has taken `timeout_s` already.
-    retry = _retry(RedisConnectionError, builtins.ConnectionError, FileNotFoundError, socket.gaierror)
+    retry = _retry(ConnectionError, FileNotFoundError, socket.gaierror)
     return Redis.from_pool(BlockingConnectionPool(**options, **_way(target), retry=retry))
 
 

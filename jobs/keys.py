@@ -60,3 +60,13 @@ def usage_users(day: str) -> str:
 def ledger(day: str) -> str:
     """Stream: a line per settled or lost attempt whose tokens were held on that day."""
     return f"ledger:{day}"
+
+
+def tokens(user_id: str, day: str) -> str:
+    """String: the tokens a user has used or holds of a day's budget."""
+    return f"tokens:{user_id}:{day}"
+
+
+def holds(user_id: str, day: str) -> str:
+    """Hash: the tokens each unfinished job holds of a day's budget; `*` is their sum."""
+    return f"holds:{user_id}:{day}"

@@ -25,8 +25,11 @@ if head.cx then
   return head.st
 end
 if how == 'in_flight' then finish.lost(id, head, now) end
-head.th = kind == 'throttled' and (head.th or 0) + 1 or nil
-head.fc = kind == 'connect' and (head.fc or 0) + 1 or nil
+-- An attempt that came to nothing on our side says nothing about the provider: what was in a row stays so.
+if counts or kind ~= '' then
+  head.th = kind == 'throttled' and (head.th or 0) + 1 or nil
+  head.fc = kind == 'connect' and (head.fc or 0) + 1 or nil
+end
 if kind == 'unknown' then head.un = (head.un or 0) + 1 end
 finish.put_back(id, head, after, counts, now)
 return 'queued'

@@ -37,16 +37,15 @@ if first then
   if redis.call('EXISTS', key.job(known)) == 1 then return accepted('replayed', known) end
 end
 
-if limits.tokens_per_day and head.et > limits.tokens_per_day then
-  return refused('job_too_large', nil, string.format('%.0f', limits.tokens_per_day))
-end
+local everybody = user.anonymous(who) and number(redis.call('HGET', key.ANONYMOUS, 'tokens_per_day')) or nil
+local a_day = math.min(limits.tokens_per_day or math.huge, everybody or math.huge)
+if head.et > a_day then return refused('job_too_large', nil, int(a_day)) end
 local queue = redis.call('HMGET', key.queue(who), 'jobs', 'tokens')
 if (limits.max_queued_jobs and (number(queue[1]) or 0) + 1 > limits.max_queued_jobs)
   or (limits.max_queued_tokens and (number(queue[2]) or 0) + head.et > limits.max_queued_tokens) then
   return refused('queue_full', 1000)
 end
 local day = day_of(math.max(now, head.nb or 0))
-local everybody = user.anonymous(who) and number(redis.call('HGET', key.ANONYMOUS, 'tokens_per_day')) or nil
 if not head.w then
   if not budget.fits(who, day, id, head.et, limits.tokens_per_day)
     or not budget.fits(user.EVERYBODY, day, id, head.et, everybody) then

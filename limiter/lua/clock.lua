@@ -11,7 +11,8 @@ local function clock(injected)
 end
 
 -- Lua 5.1 prints large numbers as 1.79e+12, and servers differ in how: every number that is stored goes through here.
-local function int(n) return string.format('%.0f', n) end
+-- Adding 0 makes a 0 of -0, which servers take for no number.
+local function int(n) return string.format('%.0f', n + 0) end
 
 local function number(text) return tonumber(text or false) end
 

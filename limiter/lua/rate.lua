@@ -13,15 +13,39 @@ function rate.key(user) return 'rate:' .. user end
 function rate.block_key(user) return 'rate:' .. user .. ':block' end
 function rate.day_key(user, day) return 'requests:' .. user .. ':' .. day end
 
+local function block(user, until_ms, now)
+  redis.call('SET', rate.block_key(user), int(until_ms), 'PX', int(until_ms - now))
+end
+
+-- The ms until which the user is blocked, or nil. After the clock was set back, or the block was shortened, it lasts no
+-- longer than from now on, but until all that was counted before it has left.
+local function blocked_until(user, limits, now)
+  local stored = number(redis.call('GET', rate.block_key(user)))
+  if not stored or stored <= now then return nil end
+  local latest = now + math.max(limits.block, limits.window)
+  if stored <= latest then return stored end
+  block(user, latest, now)
+  return latest
+end
+
+-- After the clock was set back, what it has counted later than now counts as of now.
+local function count_as_of(key, now, window)
+  local newest = number(redis.call('LINDEX', key, 0))
+  if not newest or newest <= now then return end
+  local count = redis.call('LLEN', key)
+  redis.call('DEL', key)
+  for _ = 1, count do redis.call('LPUSH', key, int(now)) end
+  redis.call('PEXPIRE', key, int(window))
+end
+
 -- limits: {limit, window, block, per_day}, each in requests or ms, nil for unlimited.
 -- Forgets what is older than the window. Answers the state without counting anything:
--- {limit, remaining, reset = ms until all are free again, blocked = ms until which, day_left}
+-- {limit, remaining, reset = ms until all are free again, blocked = ms until which}
 function rate.view(user, limits, now)
-  local view = {limit = limits.limit, remaining = nil, reset = 0, blocked = 0}
-  local blocked = number(redis.call('GET', rate.block_key(user)))
-  if blocked and blocked > now then view.blocked = blocked end
+  local view = {limit = limits.limit, remaining = nil, reset = 0, blocked = blocked_until(user, limits, now) or 0}
   if limits.limit then
     local key = rate.key(user)
+    count_as_of(key, now, limits.window)
     local oldest = redis.call('LINDEX', key, -1)
     while oldest and tonumber(oldest) <= now - limits.window do
       redis.call('RPOP', key)
@@ -39,25 +63,27 @@ function rate.view(user, limits, now)
 end
 
 -- Counts one request, or refuses it: allowed, wait in ms, view. A refusal while blocked never lengthens the block.
+-- The wait is until both limits have room.
 function rate.hit(user, limits, now)
   local view = rate.view(user, limits, now)
-  if view.blocked > 0 then return false, view.blocked - now, view end
+  local day_key, day_wait = rate.day_key(user, day_of(now)), 0
+  if limits.per_day and (number(redis.call('GET', day_key)) or 0) >= limits.per_day then
+    day_wait = midnight_after(now) - now
+  end
+  if view.blocked > 0 then return false, math.max(day_wait, view.blocked - now), view end
   if limits.limit and view.remaining == 0 then
     -- The Nth newest request is within the window: N + 1 would be in it with this one.
     local key = rate.key(user)
     if limits.block > 0 then
-      redis.call('SET', rate.block_key(user), int(now + limits.block), 'PX', int(limits.block))
+      block(user, now + limits.block, now)
       redis.call('DEL', key)
       view.blocked, view.reset = now + limits.block, limits.block
-      return false, limits.block, view
+      return false, math.max(day_wait, limits.block), view
     end
     local nth = tonumber(redis.call('LINDEX', key, limits.limit - 1))
-    return false, nth + limits.window - now, view
+    return false, math.max(day_wait, nth + limits.window - now), view
   end
-  local day_key = rate.day_key(user, day_of(now))
-  if limits.per_day and (number(redis.call('GET', day_key)) or 0) >= limits.per_day then
-    return false, midnight_after(now) - now, view
-  end
+  if day_wait > 0 then return false, day_wait, view end
   if limits.limit then
     local key = rate.key(user)
     redis.call('LPUSH', key, int(now))

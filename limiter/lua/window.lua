@@ -58,15 +58,13 @@ local function advance(w)
   save(w)
 end
 
--- The window of a scope as it stands now; once per script, later calls give the same table.
-local function open(spec, scope, now)
-  local w = loaded[scope.name]
-  if w then return w end
-  w = {key = window.key(scope.name), span = spec.span, mode = spec.mode, limit = scope.tokens, requests = scope.requests}
+local function read(scope, now)
+  local w = {key = window.key(scope.name)}
   local v = redis.call('HMGET', w.key, 'a', 's', 'T', 'R', 'F', 'o', 'l', 'q', 'B', 'N', 'K')
   w.skew = number(v[2]) or 0
   local last = number(v[1])
-  if last and now + w.skew < last then w.skew = last - now end
+  local set_back = last and now + w.skew < last
+  if set_back then w.skew = last - now end
   w.now = now + w.skew
   w.T, w.R, w.F = number(v[3]) or 0, number(v[4]) or 0, number(v[5]) or 0
   w.oldest = number(v[6]) or math.floor(w.now / SLICE)
@@ -75,10 +73,24 @@ local function open(spec, scope, now)
     if not per_minute then return 0 end
     return math.min(per_minute * 1000, (number(level) or per_minute * 1000) + math.floor(passed * per_minute * 1000 / MINUTE))
   end
-  w.l, w.q = bucket(v[7], w.limit), bucket(v[8], w.requests)
+  w.l, w.q = bucket(v[7], scope.tokens), bucket(v[8], scope.requests)
   if v[9] then w.big, w.need, w.took = v[9], tonumber(v[10]), tonumber(v[11]) end
-  if w.mode == 'strict' then advance(w) end
+  -- Kept at once: while calls are refused nothing else is saved, and this window's time would stand still.
+  if set_back then save(w) end
+  return w
+end
+
+-- The window of a scope as it stands now: read once per script. The spec is taken anew each time, since a settle
+-- earlier in the script went by the limits of its receipt, which may be older.
+local function open(spec, scope, now)
+  local w = loaded[scope.name] or read(scope, now)
   loaded[scope.name] = w
+  w.span, w.mode, w.limit, w.requests = spec.span, spec.mode, scope.tokens, scope.requests
+  if w.mode == 'strict' then
+    advance(w)
+  else
+    w.l, w.q = math.min(w.l, (w.limit or 0) * 1000), math.min(w.q, (w.requests or 0) * 1000)
+  end
   return w
 end
 
@@ -101,27 +113,39 @@ local function until_refilled(missing, per_minute)
   return math.max(1, math.ceil(missing * MINUTE / (per_minute * 1000)))
 end
 
+-- ms until `tokens` more fit one window: 0 if they do, nil if only a settle can help.
+local function until_tokens(w, tokens)
+  if not w.limit then return 0 end
+  if w.mode == 'strict' then
+    local excess = w.T + w.F + tokens - w.limit
+    if excess <= 0 then return 0 end
+    return until_left(w, 't', excess)
+  end
+  local missing = (w.F + tokens) * 1000 - w.l
+  if missing <= 0 then return 0 end
+  if w.F + tokens > w.limit then return nil end
+  return until_refilled(missing, w.limit)
+end
+
+-- The same for one more request.
+local function until_request(w)
+  if not w.requests then return 0 end
+  if w.mode == 'strict' then
+    local excess = w.R + 1 - w.requests
+    if excess <= 0 then return 0 end
+    return until_left(w, 'r', excess)
+  end
+  if w.q >= 1000 then return 0 end
+  return until_refilled(1000 - w.q, w.requests)
+end
+
 -- What `tokens` more and one more request lack in one window: nil when they fit, else the reason ('provider_tokens',
 -- 'provider_requests') and the ms until they may (nil: only a settle can tell).
 local function lacks(w, tokens)
-  if w.limit then
-    if w.mode == 'strict' then
-      local excess = w.T + w.F + tokens - w.limit
-      if excess > 0 then return 'provider_tokens', until_left(w, 't', excess) end
-    else
-      local missing = (w.F + tokens) * 1000 - w.l
-      if missing > 0 then return 'provider_tokens', until_refilled(missing, w.limit) end
-    end
-  end
-  if w.requests then
-    if w.mode == 'strict' then
-      local excess = w.R + 1 - w.requests
-      if excess > 0 then return 'provider_requests', until_left(w, 'r', excess) end
-    elseif w.q < 1000 then
-      return 'provider_requests', until_refilled(1000 - w.q, w.requests)
-    end
-  end
-  return nil
+  local for_tokens, for_request = until_tokens(w, tokens), until_request(w)
+  if for_tokens == 0 and for_request == 0 then return nil end
+  local reason = for_tokens == 0 and 'provider_requests' or 'provider_tokens'
+  return reason, for_tokens and for_request and math.max(for_tokens, for_request)
 end
 
 -- Whether a request of `tokens` fits every window of the spec; changes nothing but what time has changed anyway.
@@ -163,8 +187,8 @@ end
 
 -- Takes what the attempt `id` may be charged, in all windows of the spec, and writes its receipt. Call it only where
 -- window.refusal said nil. A receipt that is there already stays as it is.
--- input, output: estimated tokens; deadline: ms by which the call has ended in any case.
-function window.take(spec, now, id, input, output, deadline)
+-- input, output: estimated tokens; deadline: ms by which the call has ended in any case; note: text for window.note.
+function window.take(spec, now, id, input, output, deadline, note)
   if redis.call('HEXISTS', RECEIPTS, id) == 1 then return end
   local charged, flying = input + output, 0
   if spec.accounting == 'actual' then
@@ -172,7 +196,7 @@ function window.take(spec, now, id, input, output, deadline)
   elseif spec.accounting == 'anthropic' then
     charged, flying = input, output
   end
-  local receipt = {a = spec.accounting, m = spec.mode, p = spec.span, w = {}}
+  local receipt = {a = spec.accounting, m = spec.mode, p = spec.span, n = note, w = {}}
   for _, scope in ipairs(spec.scopes) do
     local w = open(spec, scope, now)
     w.F = w.F + flying
@@ -182,6 +206,12 @@ function window.take(spec, now, id, input, output, deadline)
   end
   redis.call('HSET', RECEIPTS, id, cjson.encode(receipt))
   redis.call('ZADD', RECEIPTS_DUE, int(deadline), id)
+end
+
+-- What the taker of a receipt that is not yet settled has noted with it, if anything.
+function window.note(id)
+  local stored = redis.call('HGET', RECEIPTS, id)
+  return stored and cjson.decode(stored).n or nil
 end
 
 -- Settles the receipt of an attempt, once. `how`:

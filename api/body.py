@@ -1,0 +1,201 @@
+"""Reads a request's body, however hostile: bounded in bytes and time while it comes, then strict JSON.
+
+What leaves here is a parsed JSON object of bounded depth without duplicate keys, NaN or lone surrogates.
+"""
+
+import asyncio
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message as HeaderParser
+
+import jiter
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope
+
+from api.errors import FieldError, Problem, invalid
+
+SILENCE_S = 10.0
+"""The longest silence while a body comes."""
+TOTAL_S = 30.0
+"""The longest time for all of it."""
+MAX_DEPTH = 32
+"""Levels of arrays and objects, the body itself being the first."""
+INLINE_BYTES = 32_768
+"""Larger bodies are parsed in a thread: a megabyte of brackets takes some 50 ms."""
+
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class JSONBody:
+    """A body as it was received, and as it was understood."""
+
+    raw_bytes: int
+    value: dict[str, object]
+
+
+async def read_json(scope: Scope, receive: Receive, *, limit_bytes: int) -> JSONBody:
+    """The body as a JSON object. Raises Problem: 400, 408, 413, 415 or 422."""
+    check_content_type(scope)
+    raw = await read_bytes(scope, receive, limit_bytes=limit_bytes)
+    value = parse(raw) if len(raw) <= INLINE_BYTES else await asyncio.to_thread(parse, raw)
+    return JSONBody(len(raw), value)
+
+
+def header_values(scope: Scope, name: bytes) -> list[bytes]:
+    """All values of a header; `name` in lower case."""
+    return [value for key, value in scope["headers"] if key == name]
+
+
+def check_content_type(scope: Scope) -> None:
+    """415 for anything but one application/json in UTF-8 without an encoding."""
+    types = header_values(scope, b"content-type")
+    if types == [b"application/json"] and not header_values(scope, b"content-encoding"):
+        return
+    if header_values(scope, b"content-encoding") not in ([], [b"identity"]):
+        raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
+    header = HeaderParser()
+    header["content-type"] = types[0].decode("latin-1") if len(types) == 1 else ""
+    charset = header.get_content_charset("utf-8")
+    if header.get_content_type() != "application/json" or charset not in ("utf-8", "utf8"):
+        raise Problem("unsupported_media_type", "Send JSON with the header Content-Type: application/json.")
+
+
+async def read_bytes(
+    scope: Scope,
+    receive: Receive,
+    *,
+    limit_bytes: int,
+    silence_s: float = SILENCE_S,
+    total_s: float = TOTAL_S,
+) -> bytes:
+    """The body, whether its length was announced or it comes in chunks. Raises Problem: 408 or 413."""
+    announced = header_values(scope, b"content-length")
+    if any(length.isdigit() and (len(length) > 15 or int(length) > limit_bytes) for length in announced):
+        raise _too_large(limit_bytes)
+    loop = asyncio.get_running_loop()
+    last_moment = loop.time() + total_s
+    chunks: list[bytes] = []
+    size_bytes = 0
+    try:
+        async with asyncio.timeout(min(silence_s, total_s)) as patience:
+            while True:
+                message: Message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk: bytes = message.get("body", b"")
+                if chunk:
+                    chunks.append(chunk)
+                    size_bytes += len(chunk)
+                    if size_bytes > limit_bytes:
+                        raise _too_large(limit_bytes)
+                    patience.reschedule(min(last_moment, loop.time() + silence_s))
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise Problem(
+            "slow_body",
+            f"The body did not come in time: at most {silence_s:g} s without a byte, {total_s:g} s in all.",
+            extra={"silence_s": silence_s, "total_s": total_s},
+            headers=((b"connection", b"close"),),
+        ) from None
+
+
+def _too_large(limit_bytes: int) -> Problem:
+    return Problem(
+        "too_large",
+        f"The body may have at most {limit_bytes} bytes.",
+        extra={"limit_bytes": limit_bytes},
+    )
+
+
+def parse(raw: bytes) -> dict[str, object]:
+    """Strict JSON: an object, UTF-8, no duplicate keys, no NaN. Raises Problem: 400 or 422."""
+    try:
+        value: object = jiter.from_json(
+            raw, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="keys", float_mode="float"
+        )
+    except ValueError as error:
+        raise _why_not(raw, str(error)) from None
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise _too_deep()
+    if not isinstance(value, dict):
+        raise invalid(FieldError("", "the body must be a JSON object"))
+    return value
+
+
+def encode(value: object) -> bytes:
+    """The JSON of a parsed value, compact and without loss. Raises Problem 400 for a number beyond a double."""
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise Problem("invalid_json", "A number is too large to be one: it would become Infinity.") from None
+
+
+def canonical(value: object) -> bytes:
+    """The same bytes for the same value, however its keys were ordered and its white space was put."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    row = [value]
+    for _ in range(levels):
+        row = [child for parent in row for child in _children(parent)]
+        if not row:
+            return False
+    return any(isinstance(one, dict | list) for one in row)
+
+
+def _children(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        return iter(value.values())
+    if isinstance(value, list):
+        return iter(value)
+    return iter(())
+
+
+def _too_deep() -> Problem:
+    return invalid(FieldError("", f"arrays and objects may be at most {MAX_DEPTH} levels deep"))
+
+
+def _why_not(raw: bytes, reason: str) -> Problem:
+    """Why the parser refused it: what is JSON but still not wanted (422), or what is none (400)."""
+    if raw.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Problem("invalid_json", "Send JSON in UTF-8 without a byte-order mark.")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        return Problem("invalid_json", f"The body is not UTF-8 (at byte {error.start}).")
+    if _nested_beyond(text, MAX_DEPTH):
+        return _too_deep()
+    if "\\u" in text and _has_lone_surrogate(text):
+        return invalid(FieldError("", "a text has half a surrogate pair, which is no character"))
+    return Problem("invalid_json", f"The body is not valid JSON: {reason[:200]}.")
+
+
+_STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+
+
+def _nested_beyond(text: str, levels: int) -> bool:
+    depth = 0
+    for match in _STRUCTURE.finditer(text):
+        mark = match[0]
+        if mark in "[{":
+            depth += 1
+            if depth > levels:
+                return True
+        elif mark in "]}":
+            depth -= 1
+    return False
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    """Python's own parser lets them through, so it tells whether they are all that was wrong."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)) is not None

@@ -1,0 +1,110 @@
+"""The outermost layer: gives every request its id, answers what nobody else could, and tells what went wrong.
+
+A plain ASGI middleware. Nothing of a request but its method, its route and the outcome is ever logged.
+"""
+
+import re
+import secrets
+import time
+import traceback
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.body import header_values
+from api.errors import Problem, answer, problem_of
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+log = structlog.get_logger(__name__)
+
+
+class Edge:
+    """Wraps the whole application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.monotonic()
+        request_id = _request_id(scope)
+        method = scope["method"]
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        if method == "HEAD":
+            # The server leaves out the body of an answer to HEAD by itself.
+            scope = {**scope, "method": "GET"}
+        try:
+            _check_host(scope)
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log.debug("client hung up", request_id=request_id.decode(), method=method, route=_route(scope))
+            return
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is None:
+                problem = Problem(
+                    "internal", f"Please report this with the request id {request_id.decode()}."
+                )
+                log.error(
+                    "request failed",
+                    request_id=request_id.decode(),
+                    error=type(error).__name__,
+                    at=_where(error),
+                )
+            if status:
+                # Half an answer is out; leaving it incomplete makes the server close the connection.
+                return
+            await answer(problem, scope)(scope, receive, send_with_id)
+        tell = log.warning if status >= 500 else log.debug
+        tell(
+            "request",
+            request_id=request_id.decode(),
+            method=method,
+            route=_route(scope),
+            status=status,
+            seconds=round(time.monotonic() - begun, 4),
+        )
+
+
+def _request_id(scope: Scope) -> bytes:
+    given = header_values(scope, b"x-request-id")
+    if len(given) == 1 and _SANE_ID.fullmatch(given[0]):
+        return given[0]
+    return new_request_id()
+
+
+def new_request_id() -> bytes:
+    """An id for a request that brought none of its own."""
+    return b"req_" + secrets.token_hex(12).encode()
+
+
+def _check_host(scope: Scope) -> None:
+    """RFC 9112: a request of HTTP/1.1 has exactly one Host."""
+    if scope.get("http_version") == "1.1" and len(header_values(scope, b"host")) != 1:
+        raise Problem("bad_request", "Send exactly one Host header.")
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern rather than the path, which holds ids and whatever else a client sends."""
+    route = scope.get("route")
+    return getattr(route, "path", "none")
+
+
+def _where(error: Exception) -> list[str]:
+    """Where it happened, without the message and the values, which may be somebody's prompt."""
+    return [
+        f"{frame.filename}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)[-8:]
+    ]

@@ -1,0 +1,213 @@
+"""/v1/jobs: where a job comes in and where its end is fetched. Each answer carries the caller's limits."""
+
+import hashlib
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from ulid import ULID
+
+from api import documentation as doc
+from api.answers import Answer, Empty, Header
+from api.body import canonical, encode, header_values, read_json
+from api.errors import DO_NOT_RETRY, Problem, job_not_found, retry_after
+from api.events import event_stream
+from api.fit import check_fit
+from api.headers import limit_headers, poll_after_s
+from api.refusals import rate_limited, refusal
+from api.request import Query, idempotency_key, is_job_id, preferred_wait_s
+from api.service import Service
+from api.submission import Submission, read_submission, unknown_model
+from api.views import etag, job_bytes, list_bytes
+from jobs.record import NewJob, State, Submitted
+from jobs.tokens.estimate import Estimate
+
+STOPPING_S = 3.0
+"""A running job is stopped within a second of its cancel; an answer that takes longer tells of it as it is."""
+
+_PRIVATE: Header = (b"cache-control", b"private, no-cache")
+_NEVER_KEPT: Header = (b"cache-control", b"no-store")
+
+
+class Jobs:
+    """The handlers; they share one process's parts."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def submit(self, request: Request) -> Response:
+        """From a request to a queued job: one round trip to Redis."""
+        service, scope = self._service, request.scope
+        principal = await service.principal(scope, "jobs")
+        key = idempotency_key(scope)
+        blocked = service.blocks.standing(principal.user)
+        if blocked is not None:
+            raise rate_limited(blocked, (blocked.blocked_until_ms or 0) - blocked.now_ms)
+
+        limits = service.config.limits
+        body = await read_json(scope, request.receive, limit_bytes=limits.body_bytes)
+        submission = read_submission(body.value, now_s=service.now_ms() / 1000)
+        provider_body = encode(submission.body)
+        pools = service.config.pools(submission.model)
+        if not pools:
+            raise unknown_model(submission.model, service.config.served_names())
+        estimate = await service.estimator.estimate(
+            submission.body, pools, body_bytes=body.raw_bytes, stop_above_tokens=limits.prompt_tokens
+        )
+        check_fit(submission.body, estimate, pools, prompt_limit_tokens=limits.prompt_tokens)
+
+        digest = hashlib.sha256(canonical(body.value)).hexdigest() if key else ""
+        job = _new_job(submission, provider_body, estimate, principal.user, key, digest, principal.anonymous)
+        outcome = await service.submit(job)
+        if not isinstance(outcome, Submitted):
+            if outcome.reason == "rate_limited":
+                service.blocks.remember(outcome.limits)
+            raise refusal(
+                outcome, estimated_tokens=estimate.total_tokens, upgrade_url=service.config.upgrade_url
+            )
+        return await self._accepted(request, outcome, preferred_wait_s(scope))
+
+    async def _accepted(self, request: Request, outcome: Submitted, wait_s: int) -> Response:
+        job, limits = outcome.job, outcome.limits
+        headers: list[Header] = [(b"location", b"/v1/jobs/" + job.id.encode()), _NEVER_KEPT]
+        if outcome.replayed:
+            headers.append((b"idempotent-replayed", b"true"))
+        if wait_s:
+            found, limits = await self._service.read_at_end(job.user, job.id, wait_s, request.receive)
+            job = found or job
+            if job.state.final:
+                headers += [(b"preference-applied", b"wait=%d" % wait_s), *limit_headers(limits)]
+                return Answer(job_bytes(job), 200, headers)
+        if not job.state.final:
+            headers.append(retry_after(poll_after_s(job, limits.now_ms)))
+        headers += limit_headers(limits)
+        return Answer(job_bytes(job), 202, headers)
+
+    async def read(self, request: Request) -> Response:
+        """The job as it is, or (with ?wait=N) as it ends."""
+        service, scope = self._service, request.scope
+        principal = await service.principal(scope, "jobs")
+        wait_s = Query(scope).wait_s() if scope["query_string"] else 0
+        job_id = _job_id(request)
+        job, limits = await service.read_at_end(principal.user, job_id, wait_s, request.receive)
+        if wait_s:
+            # The key may have been revoked in the meantime.
+            await service.principal(scope, "jobs")
+        if job is None:
+            raise job_not_found()
+        body = job_bytes(job)
+        tag = etag(job, body)
+        headers: list[Header] = [(b"etag", tag), _PRIVATE, *limit_headers(limits)]
+        if not job.state.final:
+            headers.append(retry_after(poll_after_s(job, limits.now_ms)))
+        if _matches(header_values(scope, b"if-none-match"), tag):
+            return Empty(304, headers)
+        return Answer(body, 200, headers)
+
+    async def list(self, request: Request) -> Response:
+        """The caller's jobs, newest first."""
+        service, scope = self._service, request.scope
+        principal = await service.principal(scope, "jobs")
+        query = Query(scope)
+        limit = query.count("limit", default=20, least=1, most=100)
+        status = query.choice("status", tuple(State))
+        jobs, has_more, limits = await service.store.list(
+            principal.user,
+            limit=limit,
+            after=query.job_id("after"),
+            status=State(status) if status else None,
+            custom_id=query.text("custom_id"),
+        )
+        return Answer(list_bytes(jobs, has_more), 200, [_PRIVATE, *limit_headers(limits)])
+
+    async def cancel(self, request: Request) -> Response:
+        """Ends a queued job at once; waits for a running one to be stopped."""
+        service = self._service
+        principal = await service.principal(request.scope, "jobs")
+        job_id = _job_id(request)
+        outcome = await service.store.cancel(principal.user, job_id)
+        job, limits = outcome.job, outcome.limits
+        if outcome.outcome == "requested":
+            job, limits = await service.read_at_end(principal.user, job_id, STOPPING_S, request.receive)
+        if job is None:
+            raise job_not_found()
+        if outcome.outcome == "finished":
+            raise Problem(
+                "job_finished", f"The job is {job.state} already, and stays so.", headers=(DO_NOT_RETRY,)
+            )
+        return Answer(job_bytes(job), 200, [_NEVER_KEPT, *limit_headers(limits)])
+
+    async def erase(self, request: Request) -> Response:
+        """Forgets a finished job."""
+        service = self._service
+        principal = await service.principal(request.scope, "jobs")
+        outcome = await service.store.erase(principal.user, _job_id(request))
+        if outcome.outcome == "not_found":
+            raise job_not_found()
+        if outcome.outcome == "unfinished":
+            raise Problem(
+                "job_unfinished", "The job has not ended: cancel it first, or wait.", headers=(DO_NOT_RETRY,)
+            )
+        return Empty(204, limit_headers(outcome.limits))
+
+    async def events(self, request: Request) -> Response:
+        """The job's changes as server-sent events."""
+        service = self._service
+        principal = await service.principal(request.scope, "jobs")
+        return await event_stream(service, request, principal, _job_id(request))
+
+
+def _new_job(
+    submission: Submission,
+    provider_body: bytes,
+    estimate: Estimate,
+    user: str,
+    key: str | None,
+    digest: str,
+    anonymous: bool,
+) -> NewJob:
+    return NewJob(
+        id=f"job_{ULID()}",
+        user=user,
+        name=submission.model,
+        body=provider_body,
+        prompt_tokens=estimate.prompt_tokens,
+        output_tokens=estimate.output_tokens,
+        endpoint=submission.endpoint,
+        custom_id=submission.custom_id,
+        metadata=submission.metadata or {},
+        priority=submission.priority,
+        not_before_ms=None if submission.not_before is None else submission.not_before * 1000,
+        expires_after_ms=submission.expires_after * 1000,
+        retry=submission.retry,
+        on_budget=submission.on_budget,
+        idempotency_key=key,
+        payload_digest=digest,
+        anonymous=anonymous,
+    )
+
+
+def _job_id(request: Request) -> str:
+    """The id in the path. Raises the 404 of an unknown id for what could not be one, without asking Redis."""
+    job_id: str = request.path_params["job_id"]
+    if not is_job_id(job_id):
+        raise job_not_found()
+    return job_id
+
+
+def _matches(values: list[bytes], tag: bytes) -> bool:
+    """RFC 9110: If-None-Match compares weakly."""
+    given = [one.strip().removeprefix(b"W/") for one in b",".join(values).split(b",")]
+    return tag in given or b"*" in given
+
+
+def add(app: FastAPI, service: Service) -> None:
+    """Puts the routes on the application, the busiest first."""
+    jobs = Jobs(service)
+    route = app.router.add_api_route
+    route("/v1/jobs", jobs.submit, methods=["POST"], **doc.SUBMIT)
+    route("/v1/jobs/{job_id}", jobs.read, methods=["GET"], **doc.READ)
+    route("/v1/jobs", jobs.list, methods=["GET"], **doc.LIST)
+    route("/v1/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"], **doc.CANCEL)
+    route("/v1/jobs/{job_id}", jobs.erase, methods=["DELETE"], **doc.ERASE)
+    route("/v1/jobs/{job_id}/events", jobs.events, methods=["GET"], **doc.EVENTS)

@@ -1,0 +1,114 @@
+"""What the routes work with: the parts of one API process, put together once."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.types import Receive, Scope
+
+from api.auth import Authenticator, Principal
+from api.blocks import Blocks
+from api.durability import Durability
+from api.errors import problem_of, unavailable
+from api.retraction import Retractions
+from api.subscription import Subscription
+from api.waiting import Waiters, until_gone
+from jobs.config import Config
+from jobs.record import JobView, LimitsView, NewJob, SubmitRefused, Submitted
+from jobs.store import JobStore
+from jobs.tokens.estimator import TokenEstimator
+from jobs.usage import UsageLedger
+from jobs.users import Users
+
+_LOOK_AGAIN_S = 0.5
+
+
+@dataclass(slots=True)
+class Service:
+    """One process. `config` is exchanged when the file changes; `ready` once the store has been started.
+
+    `now_ms` is Unix time for what is judged outside of the scripts.
+    """
+
+    config: Config
+    store: JobStore
+    users: Users
+    usage: UsageLedger
+    estimator: TokenEstimator
+    authenticator: Authenticator
+    subscription: Subscription
+    waiters: Waiters
+    blocks: Blocks
+    retractions: Retractions
+    durability: Durability
+    now_ms: Callable[[], int]
+    ready: bool = False
+
+    async def start(self) -> None:
+        """Take up the job store; until this has succeeded, nothing is accepted. Raises Problem 503 and RedisError."""
+        reasons = await self.durability.reasons()
+        if reasons:
+            raise unavailable(f"The job store is not safe to use: {'; '.join(reasons)}")
+        await self.store.start()
+        await self.store.publish(self.config)
+        self.ready = True
+
+    async def principal(self, scope: Scope, *scopes: str) -> Principal:
+        """Who sent this request, having one of these scopes. Raises Problem 401, 403, or 503 while starting."""
+        if not self.ready:
+            raise unavailable("Still starting: the job store has not answered yet.")
+        principal = await self.authenticator.authenticate(scope, self.config)
+        principal.require(*scopes)
+        return principal
+
+    async def submit(self, job: NewJob) -> Submitted | SubmitRefused:
+        """Submit, once more if the connection broke: the job's id makes the second a question after the first.
+
+        If that breaks as well, the job may exist all the same. It is taken back later, since its caller is told
+        that nothing was accepted; but not where an Idempotency-Key will lead the caller to it.
+        """
+        broken = (RedisConnectionError, RedisTimeoutError)
+        try:
+            return await self.store.submit(job)
+        except broken:
+            try:
+                return await self.store.submit(job)
+            except broken:
+                if job.idempotency_key is None:
+                    self.retractions.add(job.user, job.id)
+                raise
+
+    async def read_at_end(
+        self, user: str, job_id: str, wait_s: float, receive: Receive
+    ) -> tuple[JobView | None, LimitsView]:
+        """A job when it has ended, or as it is after `wait_s` (or when the client hangs up, or this process stops)."""
+        if wait_s <= 0:
+            return await self.store.read(user, job_id)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        with self.waiters.listen(job_id) as wake:
+            found = await self.store.read(user, job_id)
+            if not _worth_waiting(found[0]):
+                return found
+            async with until_gone(receive, wake):
+                failing = False
+                while (left_s := deadline - loop.time()) > 0 and not (wake.gone or self.waiters.draining):
+                    await wake.wait(min(left_s, _LOOK_AGAIN_S) if failing else left_s)
+                    try:
+                        found = await self.store.read(user, job_id)
+                    except Exception as error:
+                        # Redis is away for a moment: the caller still has time.
+                        failing = problem_of(error) is not None and loop.time() < deadline
+                        if not failing:
+                            raise
+                        continue
+                    failing = False
+                    if not _worth_waiting(found[0]):
+                        break
+        return found
+
+
+def _worth_waiting(job: JobView | None) -> bool:
+    return job is not None and not job.state.final
