@@ -40,6 +40,38 @@ class PoolPause:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What an answer told of the provider's limits; None: nothing. Resets in ms from the answer on.
+
+    `refused`: what a 429 said was lacking; `largest_tokens`: the most tokens one request may have.
+    """
+
+    limit_tokens: int | None = None
+    limit_requests: int | None = None
+    remaining_tokens: int | None = None
+    remaining_requests: int | None = None
+    reset_tokens_ms: int | None = None
+    reset_requests_ms: int | None = None
+    refused: Literal["tokens", "requests"] | None = None
+    largest_tokens: int | None = None
+
+    def encode(self) -> str:
+        """As receipt.lua reads it; '' is nothing."""
+        fields = {
+            "lt": self.limit_tokens,
+            "lr": self.limit_requests,
+            "kt": self.remaining_tokens,
+            "kr": self.remaining_requests,
+            "st": self.reset_tokens_ms,
+            "sr": self.reset_requests_ms,
+            "refused": self.refused,
+            "large": self.largest_tokens,
+        }
+        told = {name: value for name, value in fields.items() if value is not None}
+        return json.dumps(told) if told else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Renewal:
     """`lost`: jobs that are no longer this worker's; `stop`: jobs that were asked to end."""
 
@@ -87,12 +119,13 @@ class Claims:
         error: JobError | None = None,
         replayable: bool = False,
         pause: PoolPause | None = None,
+        heard: Heard | None = None,
     ) -> bool:
         """End a running job; `state` None is the one it was asked to end in. False: it is no longer ours."""
         reply = await self._run(
             _settle, job.id, job.token, state or "asked", encode_charge(charge),
             "" if cost_nano_usd is None else cost_nano_usd, window, result,
-            encode_error(error), int(replayable), pause.encode() if pause else "",
+            encode_error(error), int(replayable), pause.encode() if pause else "", heard.encode() if heard else "",
         )  # fmt: skip
         return bool(reply == b"settled")
 
@@ -105,11 +138,13 @@ class Claims:
         window: WindowEffect,
         cause: RetryCause = "",
         pause: PoolPause | None = None,
+        heard: Heard | None = None,
     ) -> bool:
         """Let a running job wait for its next attempt. False: it is no longer ours."""
         reply = await self._run(
-            _retry, job.id, job.token, after_ms, int(counts), window, cause, pause.encode() if pause else ""
-        )
+            _retry, job.id, job.token, after_ms, int(counts), window, cause, pause.encode() if pause else "",
+            heard.encode() if heard else "",
+        )  # fmt: skip
         return bool(reply != b"lost")
 
     async def goodbye(self) -> None:

@@ -17,6 +17,7 @@ def _pool(pool: Pool) -> dict[str, str]:
         "provider": pool.provider,
         "accounting": provider.accounting,
         "mode": provider.window,
+        "estimates": provider.estimates,
         "span": _text(MINUTE_MS + margin_ms),
         "margin": _text(margin_ms),
         "timeout": _text(round(provider.timeout_s * 1000)),

@@ -68,7 +68,7 @@ class JobStore:
 
     async def publish(self, config: Config) -> None:
         """Put the configuration's limits, names and pools in force for all scripts."""
-        await _publish(self._redis, self._run.now, publication(config))
+        await _publish(self._redis, self._run.now, publication(config), config.digest())
 
     async def submit(self, job: NewJob) -> Submitted | SubmitRefused:
         """Count the request, check the user's limits, and queue the job, all or nothing.
@@ -103,19 +103,19 @@ class JobStore:
     ) -> tuple[list[JobView], bool, LimitsView]:
         """The user's jobs, newest first, from behind the job `after`; whether there are more; and his limits."""
         found: list[JobView] = []
-        cursor, created = after or "", "+inf"
+        cursor = after or ""
         while True:
-            reply = await self._run(_list, user, created, cursor, status or "", LIST_SCAN)
+            reply = await self._run(_list, user, cursor, status or "", LIST_SCAN)
             limits = decode_limits(user, reply[0])
-            for row in reply[4:]:
+            for row in reply[3:]:
                 view = _view(row)
                 if custom_id is None or view.custom_id == custom_id:
                     if len(found) == limit:
                         return found, True, limits
                     found.append(view)
-            if not reply[3]:
+            if not reply[2]:
                 return found, False, limits
-            cursor, created = reply[1].decode(), reply[2].decode()
+            cursor = reply[1].decode()
 
     async def cancel(self, user: str, job_id: str) -> CancelOutcome:
         """End a queued job at once, ask the worker of a running one to stop it."""

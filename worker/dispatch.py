@@ -20,6 +20,7 @@ from jobs.runner import EpochChanged
 from jobs.tokens.estimate import with_output_cap
 from jobs.tokens.estimator import TokenEstimator
 from worker.cost import cost_nano_usd
+from worker.hearing import heard
 from worker.outcome import Completion, Failure, FailureKind
 from worker.providers import Providers
 from worker.retry import AttemptState, GiveUp, Pause, Retry, decide
@@ -135,6 +136,7 @@ class Dispatcher:
                 cost_nano_usd=cost,
                 window="charged",
                 result=completion.body,
+                heard=heard(completion),
             )
         )
         log.info(
@@ -161,7 +163,7 @@ class Dispatcher:
         await self._keep_trying(
             lambda: self.claims.put_back(
                 job, after_ms=round(retry.after_s * 1000), counts=retry.counts, window=retry.window, cause=cause,
-                pause=_pause(retry.pause),
+                pause=_pause(retry.pause), heard=heard(failure),
             )
         )  # fmt: skip
 
@@ -182,7 +184,7 @@ class Dispatcher:
         await self._keep_trying(
             lambda: self.claims.settle(
                 job, None if asked else State.FAILED, charge=charge, cost_nano_usd=cost, window=end.window,
-                error=error, replayable=end.code == "provider_failed", pause=_pause(end.pause),
+                error=error, replayable=end.code == "provider_failed", pause=_pause(end.pause), heard=heard(failure),
             )
         )  # fmt: skip
 

@@ -5,6 +5,7 @@
 -- The same claim repeated (its answer was lost) gives the same jobs.
 -- @use epoch
 -- @use due
+-- @use overtaking
 
 local failed = lost(ARGV[1])
 if failed then return failed end
@@ -13,8 +14,9 @@ local worker, sequence, slots = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lease_ms, most_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local LONGEST_WAIT = 1000
--- Bounds of the work of one claim besides the jobs it takes.
-local MOST_NAMES, MOST_LANES = 16, 32
+-- Bounds of the work of one claim besides the jobs it takes: looks that find nothing in a name, looks in all; beyond
+-- them every further name still gets a few, so that full or paused providers never hide one that is free.
+local MOST_LANES, MOST_LOOKS, FEW_LANES = 32, 64, 2
 
 due.work_off(now, lease_ms)
 redis.call('SET', key.HEARTBEAT, int(now))
@@ -35,25 +37,52 @@ end
 
 local answer, taken, bytes = {0, now}, {}, 0
 local wait = LONGEST_WAIT
-local passed, skipped, looked = {}, {}, {}
+-- Names and, by name, users that are done with in this claim, and how many; whether anything was cleared away.
+local passed, skipped, cleared = {of = {}, n = 0}, {}, false
+-- The lane of a job that a window is kept free for.
+local favoured = nil
+
+local function over(list, who)
+  if not list.of[who] then list.of[who], list.n = true, list.n + 1 end
+end
 
 -- A window stays free for a job only while that job can still be next.
 local function still_kept(spec)
-  for _, entry in ipairs(window.kept(spec, now)) do
+  for _, entry in ipairs(overtaking.kept(spec, now)) do
     local head = record.load(entry[2])
     if not head or head.st ~= 'queued' or not redis.call('ZSCORE', key.ready('lanes:' .. head.n), head.u)
       or not redis.call('ZSCORE', key.lane(head.n, head.u, lane.class(head)), entry[2])
       or not window.possible(spec, head.et) then
-      window.free(entry[1])
+      overtaking.free(entry[1])
     end
   end
+end
+
+-- Whether a job at its turn may keep a full window: not where another of the same pool is kept for somebody else, so that
+-- no two jobs ever wait for each other.
+local function may_keep(spec, id)
+  for _, entry in ipairs(overtaking.kept(spec, now)) do
+    if entry[2] ~= id then return false end
+  end
+  return true
+end
+
+-- Whether a window is kept free for a job of another lane. In its own lane that job is overtaken by whatever has its turn
+-- before it, or both would wait for ever.
+local function kept_from(spec, id, head)
+  local w = overtaking.kept_from(spec, now, id, head.et)
+  if not w then return false end
+  local big = record.load(w.big)
+  if big.u == head.u and big.n == head.n then return false end
+  favoured = {big.n, big.u}
+  return true
 end
 
 local checked = {}
 
 -- The first pool that can take the job now: settings; or nil, whether all are paused, whether any could ever take it.
 local function place(id, head, pools)
-  local paused_all, possible, full, first_wait = true, false, nil, nil
+  local paused_all, possible, full = true, false, nil
   for _, name in ipairs(pools) do
     local settings = pool.settings(name)
     if settings then
@@ -67,10 +96,10 @@ local function place(id, head, pools)
           still_kept(settings.spec)
           checked[name] = true
         end
-        local refusal, ms, refused = window.refusal(settings.spec, now, head.et)
-        local kept = window.kept_from(settings.spec, now, id, head.et)
-        if not refusal and not kept then return settings end
-        if refusal and not full then full = refused end
+        local refusal, ms, refused = window.refusal(settings.spec, now,
+          learned.expected(settings.spec, head.u, head.pt, head.ot))
+        if not refusal and not kept_from(settings.spec, id, head) then return settings end
+        if refusal and not full then full = may_keep(settings.spec, id) and refused or {} end
         if ms then wait = math.min(wait, ms) end
       end
     end
@@ -93,9 +122,9 @@ local function take(id, head, settings, entry, heads)
   local token = worker .. ':' .. sequence .. ':' .. int(#taken + 1)
   head.st, head.at, head.lt, head.wk, head.po = 'running', head.at + 1, token, worker, settings.id
   head.sa = head.sa or now
-  window.take(settings.spec, now, token, head.pt, head.ot, now + settings.margin + settings.timeout)
-  window.overtook(settings.spec, now, id, head.et)
-  pool.probe(settings.id, now)
+  receipt.take(settings.spec, now, token, head.pt, head.ot, now + settings.margin + settings.timeout, nil, who)
+  overtaking.overtook(settings.spec, now, id, head.et)
+  pool.probe(settings.id, now, token)
   redis.call('ZADD', key.LEASES, int(now + lease_ms), finish.lease(id, token))
   record.save(id, head)
   local stored = redis.call('HMGET', key.job(id), 'h', 'b')
@@ -147,7 +176,7 @@ local function look(name, who)
         finish.job(id, head, 'failed', {error = finish.error('job_too_large', message, head)}, now)
         return 'again'
       end
-      for _, w in ipairs(full or {}) do window.keep_for(w, id, head.et) end
+      for _, w in ipairs(full or {}) do overtaking.keep_for(w, id, head.et) end
       return paused_all and 'name' or 'skip'
     end
     poor = true
@@ -156,32 +185,47 @@ local function look(name, who)
   return 'again'
 end
 
-local function next_of(group, over, most)
-  local all = redis.call('ZRANGE', key.ready(group), 0, most - 1)
-  for _, who in ipairs(all) do
-    if not over[who] then return who end
+local function next_of(group, done)
+  for _, who in ipairs(redis.call('ZRANGE', key.ready(group), 0, done.n)) do
+    if not done.of[who] then return who end
   end
   return nil
 end
 
+-- The lane to look at next: the one that a window is kept free for, if it may go, or else the first in order.
+local function next_lane(name, most)
+  if favoured then
+    local kept_name, who = favoured[1], favoured[2]
+    favoured = nil
+    local done = passed.of[kept_name] or skipped[kept_name] and skipped[kept_name].of[who]
+    if not done and redis.call('ZSCORE', key.ready('lanes:' .. kept_name), who) then return kept_name, who end
+  end
+  return name, skipped[name].n < most and next_of('lanes:' .. name, skipped[name]) or nil
+end
+
 local looks = 0
-while #taken < slots and looks < slots + 2 * MOST_LANES do
-  local name = next_of('names', passed, MOST_NAMES)
+while #taken < slots do
+  local name, who = next_of('names', passed), nil
   if not name then break end
-  skipped[name] = skipped[name] or {}
-  looked[name] = looked[name] or 0
-  local who = looked[name] < MOST_LANES and next_of('lanes:' .. name, skipped[name], MOST_LANES) or nil
+  skipped[name] = skipped[name] or {of = {}, n = 0}
+  local tired = looks >= slots + MOST_LOOKS
+  name, who = next_lane(name, tired and FEW_LANES or MOST_LANES)
   if not who then
-    passed[name] = true
+    over(passed, name)
   else
     looks = looks + 1
+    skipped[name] = skipped[name] or {of = {}, n = 0}
     local outcome = look(name, who)
     if outcome == 'skip' then
-      skipped[name][who] = true
-      looked[name] = looked[name] + 1
+      over(skipped[name], who)
     elseif outcome == 'name' then
-      passed[name] = true
+      fair.late('names', name)
+      over(passed, name)
+    elseif outcome == 'again' then
+      cleared = true
+      if tired then over(passed, name) end
     elseif outcome == 'full' then
+      wait = 1
       break
     end
   end
@@ -192,10 +236,12 @@ if #taken > 0 then
   redis.call('PEXPIRE', key.claim(worker), 600000)
 end
 if #taken < slots then
+  -- Far from the end of what may be cleared away, there may be more behind it.
+  if cleared and looks >= slots + MOST_LOOKS then wait = 1 end
   local next_due = redis.call('ZRANGE', key.DUE, 0, 0, 'WITHSCORES')[2]
   if next_due then wait = math.min(wait, math.max(1, tonumber(next_due) - now)) end
   wake.sleep(worker, now, wait + 100)
-elseif next_of('names', passed, MOST_NAMES) then
+elseif next_of('names', passed) then
   wake.push(now, 1)
 end
 answer[1] = math.ceil(wait)

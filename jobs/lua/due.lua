@@ -49,14 +49,14 @@ local function recover(id, head, now)
   finish.put_back(id, head, 0, true, now)
 end
 
--- An outage of Redis is not the death of its workers: when nobody was heard for longer than a lease, all leases get one
--- more period before any is recovered, so that answers already paid for can be settled.
+-- An outage of Redis is not the death of its workers: when nobody was heard for half a lease, though each renews every third
+-- of one, all leases get one more period before any is recovered, so that answers already paid for can be settled.
 local function silent(now, lease_ms)
   if redis.call('EXISTS', key.GRACE) == 1 then return false end
   local heard = number(redis.call('GET', key.HEARTBEAT))
-  if not heard or now - heard <= lease_ms then return false end
+  if not heard or now - heard <= lease_ms / 2 then return false end
   redis.call('SET', key.GRACE, '1', 'PX', int(2 * lease_ms))
-  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', key.LEASES, '-inf', int(now))) do
+  for _, lease in ipairs(redis.call('ZRANGE', key.LEASES, 0, -1)) do
     redis.call('ZADD', key.LEASES, int(now + lease_ms), lease)
   end
   return true
@@ -103,5 +103,5 @@ function due.work_off(now, lease_ms)
     if lane.unpark(who) then wake.push(now, 1) end
   end
   leases(now, lease_ms)
-  if window.sweep(now, MOST) > 0 then wake.push(now, 1) end
+  if receipt.sweep(now, MOST) > 0 then wake.push(now, 1) end
 end

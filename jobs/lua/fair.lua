@@ -35,6 +35,12 @@ function fair.leave(group, who) redis.call('ZREM', key.ready(group), who) end
 
 function fair.cost(tokens, weight) return math.floor(tokens * 1000 / weight) end
 
+-- Somebody could not take his turn for a reason that is not the others': no credit for that time either.
+function fair.late(group, who)
+  local tag, virtual = number(redis.call('ZSCORE', key.ready(group), who)), fair.virtual(group)
+  if tag and tag < virtual then redis.call('ZADD', key.ready(group), int(virtual), who) end
+end
+
 -- Somebody's turn is used: virtual time moves to his start tag, his finish tag lies `cost` behind it.
 function fair.served(group, who, cost)
   local tag = tonumber(redis.call('ZSCORE', key.ready(group), who))

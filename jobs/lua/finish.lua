@@ -8,6 +8,7 @@
 --   dead                 zset: job that failed for good -> ms
 --   config:retention     hash: jobs (ms), ledger, usage, dead (days)
 -- @use record
+-- @use receipt
 -- @use wake
 
 local finish = {}
@@ -92,11 +93,13 @@ function finish.job(id, head, state, with, now)
     life = math.max(life, tonumber(keep[2] or 30) * DAY_MS)
     redis.call('ZREMRANGEBYSCORE', key.DEAD, '-inf', int(now - life))
     redis.call('ZADD', key.DEAD, int(now), id)
+    keep_until(key.DEAD, now + life, now)
   end
   redis.call('PEXPIRE', key.job(id), int(life))
   local queue = redis.call('HMGET', key.queue(head.u), 'jobs', 'running')
   if (number(queue[1]) or 0) <= 0 and (number(queue[2]) or 0) <= 0 then redis.call('DEL', key.queue(head.u)) end
   lane.unpark(head.u)
+  if user.anonymous(head.u) then lane.unpark_guests() end
   redis.call('PUBLISH', key.DONE, id)
   wake.push(now, 1)
 end

@@ -5,6 +5,7 @@
 --   turns:<name> <user>          hash: class -> tokens served by weight; only while several classes wait
 --   parked:<user>                hash: name -> 'user_budget' or 'concurrency': lanes that can't go until that changes
 --   midnight                     zset: user -> ms at which a lane parked for its budget is looked at again
+--   midnight:anonymous           zset: the anonymous ones among them -> ms since when; they wait for a common budget too
 --   fair:weights:<name>          hash: user -> weight, of the ready lanes;  fair:weight  hash: name -> their sum
 --   queue:<user>                 hash: jobs, tokens (queued), running;  backlog:<name>  hash: jobs, tokens (queued)
 -- @use clock
@@ -68,7 +69,21 @@ end
 function lane.park(name, who, reason, now)
   unready(name, who)
   redis.call('HSET', key.parked(who), name, reason)
-  if reason == 'user_budget' then redis.call('ZADD', key.MIDNIGHT, int(midnight_after(now)), who) end
+  if reason == 'user_budget' then
+    redis.call('ZADD', key.MIDNIGHT, int(midnight_after(now)), who)
+    if user.anonymous(who) then redis.call('ZADD', key.GUESTS, int(now), who) end
+  end
+end
+
+local function none_parked(who)
+  redis.call('ZREM', key.MIDNIGHT, who)
+  if user.anonymous(who) then redis.call('ZREM', key.GUESTS, who) end
+end
+
+local function not_parked(name, who)
+  if redis.call('HDEL', key.parked(who), name) == 1 and redis.call('EXISTS', key.parked(who)) == 0 then
+    none_parked(who)
+  end
 end
 
 -- Something of the user's has changed: all his parked lanes may be looked at again.
@@ -76,11 +91,16 @@ function lane.unpark(who)
   local parked = redis.call('HKEYS', key.parked(who))
   if #parked == 0 then return false end
   redis.call('DEL', key.parked(who))
-  redis.call('ZREM', key.MIDNIGHT, who)
+  none_parked(who)
   for _, name in ipairs(parked) do
     if any(name, who) then ready(name, who) end
   end
   return true
+end
+
+-- The budget that all anonymous users share has changed: those who have waited longest are looked at again.
+function lane.unpark_guests()
+  for _, who in ipairs(redis.call('ZRANGE', key.GUESTS, 0, 15)) do lane.unpark(who) end
 end
 
 -- Counts a job into (by = 1) or out of (by = -1) what waits.
@@ -110,7 +130,7 @@ function lane.add(id, head)
   local parked = redis.call('HGET', key.parked(head.u), head.n)
   if parked then
     if parked == 'concurrency' or SHARE[class] == nil then return end
-    redis.call('HDEL', key.parked(head.u), head.n)
+    not_parked(head.n, head.u)
   end
   ready(head.n, head.u)
 end
@@ -121,9 +141,7 @@ function lane.remove(id, head)
   if not any(head.n, head.u) then
     unready(head.n, head.u)
     redis.call('DEL', key.turns(head.n, head.u))
-    if redis.call('HDEL', key.parked(head.u), head.n) == 1 and redis.call('EXISTS', key.parked(head.u)) == 0 then
-      redis.call('ZREM', key.MIDNIGHT, head.u)
-    end
+    not_parked(head.n, head.u)
   end
 end
 

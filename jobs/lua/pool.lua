@@ -1,9 +1,10 @@
 -- pool: which pools serve a name, their windows, and whether they are paused.
 -- State
 --   config:name:<name>   JSON list of pools ('provider/model') in order of preference
---   config:pool:<pool>   hash: provider, accounting, mode, span (ms), margin (ms), timeout (ms), tokens, requests (of the
+--   config:pool:<pool>   hash: provider, accounting, mode, estimates, span (ms), margin (ms), timeout (ms), tokens, requests (of the
 --                        provider, a minute), model_tokens, model_requests ('' = unlimited)
---   pause:<pool>         hash: until (ms), level (0: throttled; 1 and more: an alarm, probed at growing intervals), reason
+--   pause:<pool>         hash: until (ms), level (0: throttled; 1 and more: an alarm, probed at growing intervals), reason,
+--                        probe (the lease token of the job that was last tried after an alarm)
 -- @use clock
 -- @use keys
 -- @use window
@@ -24,7 +25,7 @@ end
 function pool.settings(id)
   if pools[id] == nil then
     local v = redis.call('HMGET', key.pool(id), 'provider', 'accounting', 'mode', 'span', 'margin', 'timeout',
-      'tokens', 'requests', 'model_tokens', 'model_requests')
+      'tokens', 'requests', 'model_tokens', 'model_requests', 'estimates')
     if not v[1] then
       pools[id] = false
     else
@@ -33,7 +34,7 @@ function pool.settings(id)
         scopes[2] = {name = id, tokens = number(v[9]), requests = number(v[10])}
       end
       pools[id] = {id = id, margin = tonumber(v[5]), timeout = tonumber(v[6]),
-        spec = {accounting = v[2], mode = v[3], span = tonumber(v[4]), scopes = scopes}}
+        spec = {pool = id, accounting = v[2], mode = v[3], estimates = v[11], span = tonumber(v[4]), scopes = scopes}}
     end
   end
   return pools[id] or nil
@@ -47,26 +48,36 @@ function pool.paused(id, now)
   return until_ms and math.max(0, until_ms - now) or 0
 end
 
--- Pauses a pool for `ms`; as an alarm, for a growing interval until a job gets through.
-function pool.pause(id, now, ms, reason, alarm)
-  local level = number(redis.call('HGET', key.pause(id), 'level')) or 0
+local function interval(level) return math.min(LAST_PROBE_MS, FIRST_PROBE_MS * 2 ^ (level - 1)) end
+
+-- Pauses a pool for `ms`; as an alarm, for a growing interval until a job gets through. token: of the attempt that says
+-- so. What was sent before an alarm may fail with it, and says nothing new.
+function pool.pause(id, now, ms, reason, alarm, token)
+  local known = redis.call('HMGET', key.pause(id), 'level', 'until', 'probe')
+  local level = number(known[1]) or 0
   if alarm then
+    if level > 0 and known[3] ~= token then return end
     level = level + 1
-    ms = math.min(LAST_PROBE_MS, FIRST_PROBE_MS * 2 ^ (level - 1))
+    ms = interval(level)
   end
-  local until_ms = math.max(now + ms, number(redis.call('HGET', key.pause(id), 'until')) or 0)
+  local until_ms = math.max(now + ms, number(known[2]) or 0)
   redis.call('HSET', key.pause(id), 'until', int(until_ms), 'level', int(level), 'reason', reason)
   redis.call('PEXPIRE', key.pause(id), int(until_ms - now + 2 * LAST_PROBE_MS))
 end
 
 -- To be called when a job is claimed for the pool: after an alarm, one job alone is tried, the others wait on.
-function pool.probe(id, now)
+function pool.probe(id, now, token)
   local level = number(redis.call('HGET', key.pause(id), 'level'))
   if level and level > 0 then
-    local ms = math.min(LAST_PROBE_MS, FIRST_PROBE_MS * 2 ^ (level - 1))
-    redis.call('HSET', key.pause(id), 'until', int(now + ms))
-    redis.call('PEXPIRE', key.pause(id), int(ms + 2 * LAST_PROBE_MS))
+    redis.call('HSET', key.pause(id), 'until', int(now + interval(level)), 'probe', token)
+    redis.call('PEXPIRE', key.pause(id), int(interval(level) + 2 * LAST_PROBE_MS))
   end
+end
+
+-- After an alarm, the next job is tried at once.
+function pool.retry(id, now)
+  local level = number(redis.call('HGET', key.pause(id), 'level'))
+  if level and level > 0 then redis.call('HSET', key.pause(id), 'until', int(now)) end
 end
 
 -- A job got through: an alarm is over. A pause the provider asked for runs on: the job was sent before it.

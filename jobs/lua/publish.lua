@@ -1,10 +1,11 @@
 -- publish: put the configuration in force where the scripts read it. Tiers that are gone keep their last limits, since
 -- users may still be on them; names and pools that are gone are no longer served.
 -- ARGV     now ('' = server), JSON {tiers: {name: {limit: text}}, names: {name: [pool, ...]}, pools: {pool: {field: text}},
---          anonymous: {field: text}, retention: {field: text}}
+--          anonymous: {field: text}, retention: {field: text}}, digest of the whole configuration
 -- Returns  1
--- Touches  config:*, parked lanes of everybody who is parked (limits may have changed), midnight, fair.lua, wake
+-- Touches  config:*, pause:* of pools with an alarm (what was wrong may be right now), parked lanes of everybody who is parked (limits may have changed), midnight, fair.lua, wake
 -- @use lane
+-- @use pool
 -- @use wake
 
 local now = clock(ARGV[1])
@@ -22,9 +23,12 @@ for name, pools in pairs(config.names) do
   redis.call('SET', key.name(name), cjson.encode(pools))
   redis.call('SADD', 'config:index', key.name(name))
 end
-for pool, settings in pairs(config.pools) do
-  put(key.pool(pool), settings)
-  redis.call('SADD', 'config:index', key.pool(pool))
+local changed = redis.call('GET', 'config:digest') ~= ARGV[3]
+redis.call('SET', 'config:digest', ARGV[3])
+for id, settings in pairs(config.pools) do
+  put(key.pool(id), settings)
+  redis.call('SADD', 'config:index', key.pool(id))
+  if changed then pool.retry(id, now) end
 end
 put(key.ANONYMOUS, config.anonymous)
 put(key.RETENTION, config.retention)

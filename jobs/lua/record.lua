@@ -3,6 +3,7 @@
 --   job:<id>   hash: h  the head, JSON that scripts read and change (fields below)
 --                    i  what only the API reads: endpoint, custom_id, metadata (opaque)
 --                    b  the provider's request body (opaque);  r  its response body (opaque);  e  the error (opaque JSON)
+--   jobs:<user>   zset of the user's jobs, all scores 0: in the order of their ids, which is that of their times
 -- The head (absent: not set; times in ms)
 --   u user, n served name, pr priority class (i, s, b), w waits for a budget, rt retry (safe, never), st state, v version
 --   c created, nb not before, x expires, q sequence, sa started, fa finished, bk waiting between attempts
@@ -47,7 +48,7 @@ local function blocked(id, head, now)
     if settings then
       local paused = pool.paused(name, now)
       local why, wait = 'provider_paused', paused
-      if paused == 0 then why, wait = window.refusal(settings.spec, now, head.et) end
+      if paused == 0 then why, wait = window.refusal(settings.spec, now, learned.expected(settings.spec, head.u, head.pt, head.ot)) end
       if not why then
         reason, at = nil, nil
         break

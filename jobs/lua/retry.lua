@@ -1,7 +1,8 @@
 -- retry: put a running job back to wait for another attempt, or, never sent, for its turn.
 -- ARGV     epoch, now ('' = server), id, token, after (ms), '1' if the attempt counts, how its window settles
 --          ('given_back', 'tokens_back', 'kept', 'in_flight'), what failed ('throttled', 'unknown', 'connect', ''),
---          pause of the pool (JSON {ms, reason, alarm}, '' = none)
+--          pause of the pool (JSON {ms, reason, alarm}, '' = none), what the answer's headers told (JSON, see receipt.hear;
+--          '' = nothing)
 -- Returns  'queued' | 'cancelled' | 'expired' (it was asked to end meanwhile) | 'lost': no longer this lease's
 -- Touches  finish.lua
 -- @use epoch
@@ -14,10 +15,11 @@ local id, token, after, counts, how, kind = ARGV[3], ARGV[4], tonumber(ARGV[5]),
 local head = record.load(id)
 if not head or head.st ~= 'running' or head.lt ~= token then return 'lost' end
 
-if how ~= 'in_flight' then window.settle(now, token, how, head.pt, head.ot) end
+if ARGV[10] ~= '' then receipt.hear(now, token, cjson.decode(ARGV[10])) end
+if how ~= 'in_flight' then receipt.settle(now, token, how, head.pt, head.ot) end
 if ARGV[9] ~= '' then
   local pause = cjson.decode(ARGV[9])
-  pool.pause(head.po, now, pause.ms, pause.reason, pause.alarm)
+  pool.pause(head.po, now, pause.ms, pause.reason, pause.alarm, token)
 end
 if head.cx then
   local charge = how == 'in_flight' and finish.estimate(head) or nil

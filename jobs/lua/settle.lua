@@ -1,7 +1,8 @@
 -- settle: end a running job with what its last attempt brought; the actual usage takes the reservation's place.
 -- ARGV     epoch, now ('' = server), id, token, state ('asked': that which it was asked to end in), charge (JSON {p, c, t, h, s}, '' = nothing), cost (nano-USD),
---          how its window settles (window.settle's, or 'in_flight'), result ('' = none), error (JSON, '' = none),
---          '1' if it failed for good and may be replayed, pause (JSON {ms, reason, alarm}, '' = none)
+--          how its window settles (receipt.settle's, or 'in_flight'), result ('' = none), error (JSON, '' = none),
+--          '1' if it failed for good and may be replayed, pause (JSON {ms, reason, alarm}, '' = none),
+--          what the answer's headers told (JSON, see receipt.hear; '' = nothing)
 -- Returns  'settled' (also when repeated) | 'lost': the job is no longer this lease's, nothing was changed
 -- Touches  finish.lua
 -- @use epoch
@@ -16,10 +17,12 @@ if not head or head.lt ~= token then return 'lost' end
 if head.st ~= 'running' then return 'settled' end
 
 local charge = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or nil
-if how ~= 'in_flight' then window.settle(now, token, how, charge and charge.p or 0, charge and charge.c or 0) end
+if ARGV[13] ~= '' then receipt.hear(now, token, cjson.decode(ARGV[13])) end
+-- What the total has beyond the prompt is output: some providers count tokens that are in neither.
+if how ~= 'in_flight' then receipt.settle(now, token, how, charge and charge.p or 0, charge and charge.t - charge.p or 0) end
 if ARGV[12] ~= '' then
   local pause = cjson.decode(ARGV[12])
-  pool.pause(head.po, now, pause.ms, pause.reason, pause.alarm)
+  pool.pause(head.po, now, pause.ms, pause.reason, pause.alarm, token)
 elseif state == 'succeeded' then
   pool.resume(head.po)
 end

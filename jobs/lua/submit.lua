@@ -73,7 +73,7 @@ local index = key.jobs_of(who)
 for _, old in ipairs(redis.call('ZRANGE', index, 0, 1)) do
   if redis.call('EXISTS', key.job(old)) == 0 then redis.call('ZREM', index, old) end
 end
-redis.call('ZADD', index, int(now), id)
+redis.call('ZADD', index, 0, id)
 keep_until(index, latest_end + keep, now)
 lane.count(head, 1)
 if head.nb and head.nb > now then

@@ -21,21 +21,28 @@ end
 -- longer than from now on, but until all that was counted before it has left.
 local function blocked_until(user, limits, now)
   local stored = number(redis.call('GET', rate.block_key(user)))
-  if not stored or stored <= now then return nil end
+  if not stored then return nil end
+  if stored <= now then
+    redis.call('DEL', rate.block_key(user))
+    return nil
+  end
   local latest = now + math.max(limits.block, limits.window)
   if stored <= latest then return stored end
   block(user, latest, now)
   return latest
 end
 
--- After the clock was set back, what it has counted later than now counts as of now.
+-- After the clock was set back: what was counted later than now counts as of now.
 local function count_as_of(key, now, window)
-  local newest = number(redis.call('LINDEX', key, 0))
-  if not newest or newest <= now then return end
-  local count = redis.call('LLEN', key)
-  redis.call('DEL', key)
-  for _ = 1, count do redis.call('LPUSH', key, int(now)) end
-  redis.call('PEXPIRE', key, int(window))
+  local later = 0
+  local newest = redis.call('LINDEX', key, 0)
+  while newest and tonumber(newest) > now do
+    redis.call('LPOP', key)
+    later = later + 1
+    newest = redis.call('LINDEX', key, 0)
+  end
+  for _ = 1, later do redis.call('LPUSH', key, int(now)) end
+  if later > 0 then redis.call('PEXPIRE', key, int(window)) end
 end
 
 -- limits: {limit, window, block, per_day}, each in requests or ms, nil for unlimited.

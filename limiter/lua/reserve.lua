@@ -6,7 +6,7 @@
 --          A repeated call answers the same and takes nothing more.
 -- Touches  tokens:<user>:<day>, holds:<user>:<day>, window:<scope>, receipts, receipts:due
 -- @use budget
--- @use window
+-- @use receipt
 
 local now = clock(ARGV[1])
 local user, day, job = ARGV[2], ARGV[3], ARGV[4]
@@ -16,7 +16,7 @@ local spec = cjson.decode(ARGV[10])
 local fixed = day ~= ''
 if not fixed then day = day_of(now) end
 
-if redis.call('HEXISTS', RECEIPTS, job) == 1 then return {'reserved', window.note(job) or day} end
+if redis.call('HEXISTS', RECEIPTS, job) == 1 then return {'reserved', receipt.note(job) or day} end
 if not window.possible(spec, input + output) then return {'too_large'} end
 if not budget.fits(user, day, job, input + output, limit) then
   return {'user_budget', not fixed and input + output <= limit and midnight_after(now) - now or -1}
@@ -25,5 +25,5 @@ local reason, wait = window.refusal(spec, now, input + output)
 if reason then return {reason, wait or -1} end
 
 budget.hold(user, day, job, input + output, latest_end, now)
-window.take(spec, now, job, input, output, deadline, day)
+receipt.take(spec, now, job, input, output, deadline, day)
 return {'reserved', day}

@@ -3,30 +3,30 @@
 --   window:<scope>   hash, one per provider or provider/model
 --       t<i> r<i>    tokens and requests charged in slice i (SLICE ms long)
 --       T R          their sums over the slices that still count;  o  the oldest of those slices
---       F            tokens in flight: held until their call is settled, counted in full
+--       F V          tokens in flight: held until their call is settled, counted in full; their variance, where they
+--                    are expected ones (learned.lua)
+--       C D          all tokens and requests that were ever taken, to tell what was taken since
 --       a s          last time seen, and what is added to `now` so that this window's time never runs backwards
 --       l q          mirror mode: tokens and requests in the provider's bucket, in thousandths, at time `a`
 --       B N K        a large job this window is kept free for, what it needs, what has overtaken it since
---   receipts         hash: receipt id -> what one attempt has taken, until it is settled
---   receipts:due     zset: receipt id -> ms by which its call has ended, whatever became of it
--- A spec (of one pool) is {accounting, mode, span, scopes = {{name, tokens, requests}, ...}}: span in ms is the minute
--- plus the margin; tokens and requests per minute, nil for unlimited.
+-- A spec (of one pool) is {pool, accounting, mode, estimates, span, scopes = {{name, tokens, requests}, ...}}: span in
+-- ms is the minute plus the margin; tokens and requests per minute, nil for unlimited.
 -- strict: a sliding window of whole slices, so a part-slice always counts: never over the limit in any minute.
 -- mirror: the provider's own bucket (L tokens, refilled L a minute), with its burst.
 -- @use clock
+-- @use learned
 
 local window = {}
 local SLICE = 500
 local MINUTE = 60000
 
 function window.key(scope) return 'window:' .. scope end
-local RECEIPTS, RECEIPTS_DUE = 'receipts', 'receipts:due'
 
 local loaded = {}
 
 local function save(w)
   redis.call('HSET', w.key, 'a', int(w.now), 's', int(w.skew), 'T', int(w.T), 'R', int(w.R), 'F', int(w.F),
-    'o', int(w.oldest), 'l', int(w.l), 'q', int(w.q))
+    'V', int(w.V), 'C', int(w.C), 'D', int(w.D), 'o', int(w.oldest), 'l', int(w.l), 'q', int(w.q))
 end
 
 -- Drops the slices that have left: those that ended `span` or more before now.
@@ -60,13 +60,14 @@ end
 
 local function read(scope, now)
   local w = {key = window.key(scope.name)}
-  local v = redis.call('HMGET', w.key, 'a', 's', 'T', 'R', 'F', 'o', 'l', 'q', 'B', 'N', 'K')
+  local v = redis.call('HMGET', w.key, 'a', 's', 'T', 'R', 'F', 'o', 'l', 'q', 'B', 'N', 'K', 'V', 'C', 'D')
   w.skew = number(v[2]) or 0
   local last = number(v[1])
   local set_back = last and now + w.skew < last
   if set_back then w.skew = last - now end
   w.now = now + w.skew
-  w.T, w.R, w.F = number(v[3]) or 0, number(v[4]) or 0, number(v[5]) or 0
+  w.T, w.R, w.F, w.V = number(v[3]) or 0, number(v[4]) or 0, number(v[5]) or 0, number(v[12]) or 0
+  w.C, w.D = number(v[13]) or 0, number(v[14]) or 0
   w.oldest = number(v[6]) or math.floor(w.now / SLICE)
   local passed = last and w.now - last or 0
   local function bucket(level, per_minute)
@@ -82,10 +83,12 @@ end
 
 -- The window of a scope as it stands now: read once per script. The spec is taken anew each time, since a settle
 -- earlier in the script went by the limits of its receipt, which may be older.
-local function open(spec, scope, now)
+function window.open(spec, scope, now)
   local w = loaded[scope.name] or read(scope, now)
   loaded[scope.name] = w
-  w.span, w.mode, w.limit, w.requests = spec.span, spec.mode, scope.tokens, scope.requests
+  local known = learned.of(scope, now)
+  w.span, w.mode, w.limit, w.requests, w.known = spec.span, spec.mode, known.tokens, known.requests, known
+  w.foresight = spec.estimates == 'learned'
   if w.mode == 'strict' then
     advance(w)
   else
@@ -93,6 +96,9 @@ local function open(spec, scope, now)
   end
   return w
 end
+
+-- What was learned has changed: the windows are read anew when they are next asked for.
+function window.forget() loaded = {} end
 
 -- ms until `excess` of the counted tokens (kind 't') or requests ('r') have left; nil if only a settle can help.
 local function until_left(w, kind, excess)
@@ -113,17 +119,53 @@ local function until_refilled(missing, per_minute)
   return math.max(1, math.ceil(missing * MINUTE / (per_minute * 1000)))
 end
 
--- ms until `tokens` more fit one window: 0 if they do, nil if only a settle can help.
-local function until_tokens(w, tokens)
-  if not w.limit then return 0 end
-  if w.mode == 'strict' then
-    local excess = w.T + w.F + tokens - w.limit
-    if excess <= 0 then return 0 end
-    return until_left(w, 't', excess)
+-- The tokens that will have left in each quarter of a usual call from now.
+local function leaving(w)
+  if w.leaving then return w.leaving end
+  local quarter = w.known.duration / 4
+  w.leaving = {0, 0, 0, 0}
+  local last = math.min(math.floor(w.now / SLICE), math.floor((w.now + 4 * quarter - w.span) / SLICE) - 1)
+  local fields = {}
+  for slice = w.oldest, last do fields[#fields + 1] = 't' .. int(slice) end
+  if #fields == 0 then return w.leaving end
+  local values = redis.call('HMGET', w.key, unpack(fields))
+  for i = 1, #fields do
+    local left_at = (w.oldest + i) * SLICE + w.span - w.now
+    for k = 1, 4 do
+      if left_at <= k * quarter then w.leaving[k] = w.leaving[k] + (number(values[i]) or 0) end
+    end
   end
-  local missing = (w.F + tokens) * 1000 - w.l
+  return w.leaving
+end
+
+-- The tokens by which expected ones pass a strict window, at the worst of four moments of the next calls: what is in
+-- flight comes in evenly while the oldest slices leave, spread by a normal distribution.
+local function expected_excess(w, tokens, variance)
+  local worst, left = -math.huge, leaving(w)
+  for k = 1, 4 do
+    local share = k / 4
+    local spread = w.known.z * math.sqrt(share * (w.V + variance))
+    worst = math.max(worst, w.T - left[k] + math.ceil(share * (w.F + tokens) + spread) - w.limit)
+  end
+  return worst
+end
+
+-- ms until `tokens` more fit one window: 0 if they do, nil if only a settle can help.
+local function until_tokens(w, tokens, variance)
+  if not w.limit then return 0 end
+  local less = w.known.less_tokens
+  local spread = w.foresight and math.ceil(w.known.z * math.sqrt(w.V + variance)) or 0
+  if w.mode == 'strict' then
+    local excess = (w.foresight and expected_excess(w, tokens, variance) or w.T + w.F + tokens - w.limit) + less
+    if excess <= 0 then return 0 end
+    local wait = until_left(w, 't', excess)
+    if less == 0 then return wait end
+    local believed = math.max(1, w.known.until_tokens - w.now)
+    return wait and math.min(wait, believed) or believed
+  end
+  local missing = (w.F + tokens + spread + less) * 1000 - w.l
   if missing <= 0 then return 0 end
-  if w.F + tokens > w.limit then return nil end
+  if w.F + tokens + spread > w.limit then return nil end
   return until_refilled(missing, w.limit)
 end
 
@@ -131,30 +173,32 @@ end
 local function until_request(w)
   if not w.requests then return 0 end
   if w.mode == 'strict' then
-    local excess = w.R + 1 - w.requests
+    local excess = w.R + w.known.less_requests + 1 - w.requests
     if excess <= 0 then return 0 end
     return until_left(w, 'r', excess)
   end
-  if w.q >= 1000 then return 0 end
-  return until_refilled(1000 - w.q, w.requests)
+  local missing = (w.known.less_requests + 1) * 1000 - w.q
+  if missing <= 0 then return 0 end
+  return until_refilled(missing, w.requests)
 end
 
 -- What `tokens` more and one more request lack in one window: nil when they fit, else the reason ('provider_tokens',
 -- 'provider_requests') and the ms until they may (nil: only a settle can tell).
-local function lacks(w, tokens)
-  local for_tokens, for_request = until_tokens(w, tokens), until_request(w)
+local function lacks(w, tokens, variance)
+  local for_tokens, for_request = until_tokens(w, tokens, variance), until_request(w)
   if for_tokens == 0 and for_request == 0 then return nil end
   local reason = for_tokens == 0 and 'provider_requests' or 'provider_tokens'
   return reason, for_tokens and for_request and math.max(for_tokens, for_request)
 end
 
--- Whether a request of `tokens` fits every window of the spec; changes nothing but what time has changed anyway.
+-- Whether a request of `tokens` (with a variance, where they are expected ones: learned.expected) fits every window of
+-- the spec; changes nothing but what time has changed anyway.
 -- nil when it does; else reason, wait in ms (nil: only a settle can tell), and the windows that refused its tokens.
-function window.refusal(spec, now, tokens)
+function window.refusal(spec, now, tokens, variance)
   local reason, wait, full = nil, 0, {}
   for _, scope in ipairs(spec.scopes) do
-    local w = open(spec, scope, now)
-    local why, ms = lacks(w, tokens)
+    local w = window.open(spec, scope, now)
+    local why, ms = lacks(w, tokens, variance or 0)
     if why then
       if why == 'provider_tokens' then full[#full + 1] = w end
       reason = reason or why
@@ -164,7 +208,7 @@ function window.refusal(spec, now, tokens)
   return reason, wait, full
 end
 
--- Whether `tokens` could ever fit the limits of the spec as they stand.
+-- Whether `tokens` could ever fit the limits of the spec as configured: a learned one recovers.
 function window.possible(spec, tokens)
   for _, scope in ipairs(spec.scopes) do
     if scope.tokens and tokens > scope.tokens then return false end
@@ -173,7 +217,7 @@ function window.possible(spec, tokens)
 end
 
 -- Charges w by the sign of tokens and requests, in a slice that still counts; one that has left stays as it is.
-local function charge(w, slice, tokens, requests)
+function window.charge(w, slice, tokens, requests)
   if w.mode ~= 'strict' then
     w.l, w.q = w.l - tokens * 1000, w.q - requests * 1000
     return save(w)
@@ -185,86 +229,19 @@ local function charge(w, slice, tokens, requests)
   save(w)
 end
 
--- Takes what the attempt `id` may be charged, in all windows of the spec, and writes its receipt. Call it only where
--- window.refusal said nil. A receipt that is there already stays as it is.
--- input, output: estimated tokens; deadline: ms by which the call has ended in any case; note: text for window.note.
-function window.take(spec, now, id, input, output, deadline, note)
-  if redis.call('HEXISTS', RECEIPTS, id) == 1 then return end
-  local charged, flying = input + output, 0
-  if spec.accounting == 'actual' then
-    charged, flying = 0, input + output
-  elseif spec.accounting == 'anthropic' then
-    charged, flying = input, output
+-- What is left of a window's tokens and requests; nil for unlimited.
+function window.left(w)
+  if w.mode ~= 'strict' then
+    return w.limit and math.floor(w.l / 1000) - w.F, w.requests and math.floor(w.q / 1000)
   end
-  local receipt = {a = spec.accounting, m = spec.mode, p = spec.span, n = note, w = {}}
-  for _, scope in ipairs(spec.scopes) do
-    local w = open(spec, scope, now)
-    w.F = w.F + flying
-    local slice = math.floor(w.now / SLICE)
-    charge(w, slice, charged, 1)
-    receipt.w[#receipt.w + 1] = {scope.name, slice, charged, flying, scope.tokens or false, scope.requests or false}
-  end
-  redis.call('HSET', RECEIPTS, id, cjson.encode(receipt))
-  redis.call('ZADD', RECEIPTS_DUE, int(deadline), id)
-end
-
--- What the taker of a receipt that is not yet settled has noted with it, if anything.
-function window.note(id)
-  local stored = redis.call('HGET', RECEIPTS, id)
-  return stored and cjson.decode(stored).n or nil
-end
-
--- Settles the receipt of an attempt, once. `how`:
---   charged      a complete answer: input and output tokens as the provider told them
---   kept         an answer without usage that counts all the same: what was held is charged
---   tokens_back  refused by the provider: the request counts, its tokens do not
---   given_back   never sent: as if it had not been
--- An outcome nobody knows is not settled: the receipt stays until its deadline, then window.sweep keeps it.
-function window.settle(now, id, how, input, output)
-  local stored = redis.call('HGET', RECEIPTS, id)
-  if not stored then return false end
-  local receipt = cjson.decode(stored)
-  for _, taken in ipairs(receipt.w) do
-    local name, slice, charged, flying = taken[1], taken[2], taken[3], taken[4]
-    local scope = {name = name, tokens = taken[5] or nil, requests = taken[6] or nil}
-    local w = open({span = receipt.p, mode = receipt.m}, scope, now)
-    local current = math.floor(w.now / SLICE)
-    w.F = math.max(0, w.F - flying)
-    if how == 'charged' then
-      local late = 0
-      if receipt.a == 'actual' then
-        late = input + output
-      elseif receipt.a == 'anthropic' then
-        late = output
-      end
-      charge(w, current, late, 0)
-    elseif how == 'kept' then
-      charge(w, current, flying, 0)
-    elseif how == 'tokens_back' then
-      charge(w, slice, -charged, 0)
-    else
-      charge(w, slice, -charged, -1)
-    end
-  end
-  redis.call('HDEL', RECEIPTS, id)
-  redis.call('ZREM', RECEIPTS_DUE, id)
-  return true
-end
-
--- Charges the receipts whose call has certainly ended, at most `most`: their outcome never came.
-function window.sweep(now, most)
-  local due = redis.call('ZRANGEBYSCORE', RECEIPTS_DUE, '-inf', int(now), 'LIMIT', 0, most)
-  for _, id in ipairs(due) do
-    if not window.settle(now, id, 'kept') then redis.call('ZREM', RECEIPTS_DUE, id) end
-  end
-  return #due
+  return w.limit and w.limit - w.T - w.F, w.requests and w.requests - w.R
 end
 
 -- What is used of the spec's windows: per scope {name, limit, charged, in flight, requests limit, requests}.
 function window.view(spec, now)
   local views = {}
   for i, scope in ipairs(spec.scopes) do
-    local w = open(spec, scope, now)
+    local w = window.open(spec, scope, now)
     local charged, requests = w.T, w.R
     if w.mode ~= 'strict' then
       charged = w.limit and math.ceil(w.limit - w.l / 1000) or 0
@@ -273,49 +250,4 @@ function window.view(spec, now)
     views[i] = {scope.name, scope.tokens or false, charged, w.F, scope.requests or false, requests}
   end
   return views
-end
-
--- Bounded overtaking. A job at its turn that a full window refuses keeps that window: smaller ones may go ahead of it
--- only until they have taken as much from it as it needs.
-function window.keep_for(w, job, tokens)
-  if w.big then return end
-  w.big, w.need, w.took = job, tokens, 0
-  redis.call('HSET', w.key, 'B', job, 'N', int(tokens), 'K', '0')
-end
-
-function window.free(w)
-  w.big, w.need, w.took = nil, nil, nil
-  redis.call('HDEL', w.key, 'B', 'N', 'K')
-end
-
--- The window of the spec that is kept free for another job, if `tokens` of `job` may not overtake it any more.
-function window.kept_from(spec, now, job, tokens)
-  for _, scope in ipairs(spec.scopes) do
-    local w = open(spec, scope, now)
-    if w.big and w.big ~= job and w.took + tokens > w.need then return w end
-  end
-  return nil
-end
-
--- To be called for every job that took tokens: it ends its own keeping, or counts as having overtaken another.
-function window.overtook(spec, now, job, tokens)
-  for _, scope in ipairs(spec.scopes) do
-    local w = open(spec, scope, now)
-    if w.big == job then
-      window.free(w)
-    elseif w.big then
-      w.took = w.took + tokens
-      redis.call('HSET', w.key, 'K', int(w.took))
-    end
-  end
-end
-
--- The jobs that windows of the spec are kept free for: {window, job} each.
-function window.kept(spec, now)
-  local kept = {}
-  for _, scope in ipairs(spec.scopes) do
-    local w = open(spec, scope, now)
-    if w.big then kept[#kept + 1] = {w, w.big} end
-  end
-  return kept
 end
