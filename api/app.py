@@ -9,27 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Match
+from starlette.types import ASGIApp
 
-from api import documentation
 from api.auth import TOUCH_INTERVAL_S, Authenticator
 from api.background import Background, repeat, until_done
 from api.blocks import Blocks
 from api.direct import DirectRoute
 from api.durability import Durability
 from api.edge import Edge
-from api.errors import Problem, answer, problem_of
 from api.retraction import Retractions
-from api.routes import admin, health, jobs, limits
+from api.routes import health, jobs, keys, limits, users
+from api.schemas import SCHEMAS, SECURITY_SCHEMES
 from api.service import Service
 from api.subscription import Subscription
 from api.waiting import Waiters
-from jobs import keys
 from jobs.config import Config, ConfigError, ConfigWatcher
 from jobs.environment import Environment, SettingsError
+from jobs.keys import DONE, KEYS_CHANGED
 from jobs.store import JobStore
 from jobs.tokens import vocabulary
 from jobs.tokens.estimator import TokenEstimator
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
 SWEEP_INTERVAL_S = 1.0
 START_RETRY_S = 0.5
 FIRST_START_S = 5.0
-"""How long a start waits for Redis before it goes on without, answering 503 until Redis is there."""
+"""How long a start waits for what Redis says first, before it listens and answers 503 until Redis is there."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,12 +48,16 @@ class Application(FastAPI):
 
     service: Service
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """One layer in place of FastAPI's six: all that routes such as ours need of them."""
+        return Edge(self.router, self.router.routes)
+
     def openapi(self) -> dict[str, Any]:
         """FastAPI's description of the routes, with the schemas they refer to."""
         schema = super().openapi()
         components = schema.setdefault("components", {})
-        components["schemas"] = documentation.SCHEMAS
-        components["securitySchemes"] = documentation.SECURITY_SCHEMES
+        components["schemas"] = SCHEMAS
+        components["securitySchemes"] = SECURITY_SCHEMES
         return schema
 
 
@@ -83,9 +83,11 @@ def create_app(
     now_ms = clock or _system_ms
     monotonic = time.monotonic if clock is None else lambda: clock() / 1000
     store = JobStore(redis, lease_ms=round(environment.lease_s * 1000), clock=clock)
-    users = Users(redis)
+    accounts = Users(redis)
     waiters = Waiters()
-    authenticator = Authenticator(users, pepper=pepper, admin_key=admin_key, clock=monotonic, now_ms=now_ms)
+    authenticator = Authenticator(
+        accounts, pepper=pepper, admin_key=admin_key, clock=monotonic, now_ms=now_ms
+    )
 
     def hearing(heard: bool) -> None:
         authenticator.hearing(heard)
@@ -94,13 +96,13 @@ def create_app(
     service = Service(
         config=config,
         store=store,
-        users=users,
+        users=accounts,
         usage=UsageLedger(redis),
         estimator=TokenEstimator(),
         authenticator=authenticator,
         subscription=Subscription(
             redis,
-            on_message={keys.DONE: waiters.ended, keys.KEYS_CHANGED: authenticator.changed},
+            on_message={DONE: waiters.ended, KEYS_CHANGED: authenticator.changed},
             on_hearing=hearing,
         ),
         waiters=waiters,
@@ -115,36 +117,23 @@ def create_app(
         summary="An asynchronous job queue for LLM calls: fair, token-budgeted, never over the provider's limits.",
         lifespan=_lifespan(service, environment),
         redirect_slashes=False,
+        # It would report exceptions, whose messages may hold prompts, to whatever OpenTelemetry is configured.
+        telemetry={"tracing": False, "metrics": False},
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
     app.service = service
     app.router.route_class = DirectRoute
+    description = list(app.router.routes)
+    app.router.routes.clear()
     jobs.add(app, service)
     limits.add(app, service)
     health.add(app, service)
-    admin.add(app, service, pepper)
-    app.add_middleware(Edge)
-    app.add_exception_handler(Problem, _handle)
-    app.add_exception_handler(HTTPException, _handle)
+    users.add(app, service)
+    keys.add(app, service, pepper)
+    # Routes are tried in their order.
+    app.router.routes.extend(description)
     return app
-
-
-async def _handle(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        error.headers = {"Allow": _allowed(request)}
-    problem = problem_of(error)
-    assert problem is not None, error
-    return answer(problem, request.scope)
-
-
-def _allowed(request: Request) -> str:
-    """The methods of all routes of this path; the framework tells only those of the first."""
-    methods: set[str] = set()
-    for route in request.app.router.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods
-    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _lifespan(service: Service, environment: Environment) -> Any:
@@ -153,11 +142,10 @@ def _lifespan(service: Service, environment: Environment) -> Any:
         background = Background()
         try:
             await _preload(service.config)
-            started = asyncio.create_task(until_done("start", START_RETRY_S, service.start))
-            background.keep(started)
-            await asyncio.wait((started,), timeout=FIRST_START_S)
+            background.start(until_done("start", START_RETRY_S, service.start), "start")
+            await service.wait_for_start(FIRST_START_S)
             background.start(service.subscription.run(), "subscription")
-            background.start(repeat("sweep", SWEEP_INTERVAL_S, service.store.sweep), "sweep")
+            background.start(repeat("sweep", SWEEP_INTERVAL_S, service.sweep), "sweep")
             background.start(repeat("retract", SWEEP_INTERVAL_S, service.retractions.work), "retract")
             background.start(repeat("touch", TOUCH_INTERVAL_S, service.authenticator.note_uses), "touch")
             background.start(_watch(service, environment, background), "configuration")

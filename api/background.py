@@ -18,10 +18,7 @@ class Background:
 
     def start(self, work: Coroutine[None, None, None], name: str) -> None:
         """Run this beside the requests; should it fail, that is logged."""
-        self.keep(asyncio.create_task(work, name=name))
-
-    def keep(self, task: asyncio.Task[None]) -> None:
-        """Watch over a task that runs already."""
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 

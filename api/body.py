@@ -64,24 +64,17 @@ def check_content_type(scope: Scope) -> None:
         raise Problem("unsupported_media_type", "Send JSON with the header Content-Type: application/json.")
 
 
-async def read_bytes(
-    scope: Scope,
-    receive: Receive,
-    *,
-    limit_bytes: int,
-    silence_s: float = SILENCE_S,
-    total_s: float = TOTAL_S,
-) -> bytes:
+async def read_bytes(scope: Scope, receive: Receive, *, limit_bytes: int) -> bytes:
     """The body, whether its length was announced or it comes in chunks. Raises Problem: 408 or 413."""
     announced = header_values(scope, b"content-length")
     if any(length.isdigit() and (len(length) > 15 or int(length) > limit_bytes) for length in announced):
         raise _too_large(limit_bytes)
     loop = asyncio.get_running_loop()
-    last_moment = loop.time() + total_s
+    last_moment = loop.time() + TOTAL_S
     chunks: list[bytes] = []
     size_bytes = 0
     try:
-        async with asyncio.timeout(min(silence_s, total_s)) as patience:
+        async with asyncio.timeout(min(SILENCE_S, TOTAL_S)) as patience:
             while True:
                 message: Message = await receive()
                 if message["type"] == "http.disconnect":
@@ -92,14 +85,14 @@ async def read_bytes(
                     size_bytes += len(chunk)
                     if size_bytes > limit_bytes:
                         raise _too_large(limit_bytes)
-                    patience.reschedule(min(last_moment, loop.time() + silence_s))
+                    patience.reschedule(min(last_moment, loop.time() + SILENCE_S))
                 if not message.get("more_body", False):
                     return b"".join(chunks)
     except TimeoutError:
         raise Problem(
             "slow_body",
-            f"The body did not come in time: at most {silence_s:g} s without a byte, {total_s:g} s in all.",
-            extra={"silence_s": silence_s, "total_s": total_s},
+            f"The body did not come in time: at most {SILENCE_S:g} s without a byte, {TOTAL_S:g} s in all.",
+            extra={"silence_s": SILENCE_S, "total_s": TOTAL_S},
             headers=((b"connection", b"close"),),
         ) from None
 

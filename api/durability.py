@@ -1,4 +1,7 @@
-"""Whether Redis keeps what it is given: looked at before the first job is accepted, and for /readyz now and then."""
+"""Whether Redis keeps what it is given and has room for more.
+
+Looked at before the first job is accepted, and for /readyz now and then.
+"""
 
 import time
 from collections.abc import Callable
@@ -9,7 +12,7 @@ from jobs.connection import durability_problems, server_facts
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-LOOK_INTERVAL_S = 5.0
+LOOK_INTERVAL_S = 2.0
 """A load balancer asks for readiness often; the server's own description of itself is long."""
 
 
@@ -28,7 +31,10 @@ class Durability:
     async def reasons(self) -> tuple[str, ...]:
         """Why jobs may not be entrusted to it, none if they may. Raises RedisError if it cannot be asked."""
         if self._required and self._clock() - self._looked_at >= LOOK_INTERVAL_S:
-            problems = durability_problems(await server_facts(self._redis))
-            self._reasons = tuple(one.message for one in problems if one.severity == "error")
+            facts = await server_facts(self._redis)
+            reasons = [one.message for one in durability_problems(facts) if one.severity == "error"]
+            if facts.maxmemory_bytes and (facts.used_memory_bytes or 0) >= facts.maxmemory_bytes:
+                reasons.append("its memory is full: raise maxmemory, or shorten retention.jobs_s")
+            self._reasons = tuple(reasons)
             self._looked_at = self._clock()
         return self._reasons

@@ -7,9 +7,12 @@ import re
 import secrets
 import time
 import traceback
+from collections.abc import Sequence
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.body import header_values
@@ -21,10 +24,11 @@ log = structlog.get_logger(__name__)
 
 
 class Edge:
-    """Wraps the whole application."""
+    """Wraps the router; whatever is raised under it becomes an answer here."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self._app = app
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,6 +56,8 @@ class Edge:
             log.debug("client hung up", request_id=request_id.decode(), method=method, route=_route(scope))
             return
         except Exception as error:
+            if isinstance(error, HTTPException) and error.status_code == 405:
+                error.headers = {"Allow": self._allowed(scope)}
             problem = problem_of(error)
             if problem is None:
                 problem = Problem(
@@ -76,6 +82,14 @@ class Edge:
             status=status,
             seconds=round(time.monotonic() - begun, 4),
         )
+
+    def _allowed(self, scope: Scope) -> str:
+        """The methods of all routes of this path; the framework tells only those of the first."""
+        methods: set[str] = set()
+        for route in self._routes:
+            if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
+                methods |= route.methods or set()
+        return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -1,17 +1,20 @@
 """What the routes work with: the parts of one API process, put together once."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from starlette.types import Receive, Scope
+from starlette.requests import Request
+from starlette.types import Scope
 
 from api.auth import Authenticator, Principal
 from api.blocks import Blocks
+from api.body import read_json
 from api.durability import Durability
-from api.errors import problem_of, unavailable
+from api.errors import FieldError, invalid, problem_of, unavailable
 from api.retraction import Retractions
 from api.subscription import Subscription
 from api.waiting import Waiters, until_gone
@@ -22,6 +25,7 @@ from jobs.tokens.estimator import TokenEstimator
 from jobs.usage import UsageLedger
 from jobs.users import Users
 
+ADMIN_BODY_BYTES = 65_536
 _LOOK_AGAIN_S = 0.5
 
 
@@ -45,23 +49,50 @@ class Service:
     durability: Durability
     now_ms: Callable[[], int]
     ready: bool = False
+    not_ready: str = "the job store has not answered yet"
+    attempted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self) -> None:
         """Take up the job store; until this has succeeded, nothing is accepted. Raises Problem 503 and RedisError."""
-        reasons = await self.durability.reasons()
-        if reasons:
-            raise unavailable(f"The job store is not safe to use: {'; '.join(reasons)}")
-        await self.store.start()
-        await self.store.publish(self.config)
-        self.ready = True
+        try:
+            reasons = await self.durability.reasons()
+            if reasons:
+                self.not_ready = f"the job store is not safe to use: {'; '.join(reasons)}"
+                raise unavailable(f"Not started: {self.not_ready}.")
+            await self.store.start()
+            await self.store.publish(self.config)
+            self.ready = True
+        finally:
+            self.attempted.set()
+
+    async def sweep(self) -> None:
+        """Work off what is due by time. Raises what the store raises."""
+        if self.ready:
+            await self.store.sweep()
+
+    async def wait_for_start(self, timeout_s: float) -> None:
+        """Returns when the first attempt to start has come to an end, whichever, or after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.attempted.wait()
 
     async def principal(self, scope: Scope, *scopes: str) -> Principal:
         """Who sent this request, having one of these scopes. Raises Problem 401, 403, or 503 while starting."""
         if not self.ready:
-            raise unavailable("Still starting: the job store has not answered yet.")
+            raise unavailable(f"Not started: {self.not_ready}.")
         principal = await self.authenticator.authenticate(scope, self.config)
         principal.require(*scopes)
         return principal
+
+    async def admin_body(self, request: Request) -> dict[str, object]:
+        """The body of an administrator's request. Raises Problem."""
+        await self.principal(request.scope, "admin")
+        return (await read_json(request.scope, request.receive, limit_bytes=ADMIN_BODY_BYTES)).value
+
+    def check_tier(self, tier: str) -> None:
+        """Raises Problem 422 for a tier that the configuration does not have."""
+        if tier not in self.config.tiers:
+            raise invalid(FieldError("/tier", f"must be one of {', '.join(self.config.tiers)}"))
 
     async def submit(self, job: NewJob) -> Submitted | SubmitRefused:
         """Submit, once more if the connection broke: the job's id makes the second a question after the first.
@@ -81,9 +112,12 @@ class Service:
                 raise
 
     async def read_at_end(
-        self, user: str, job_id: str, wait_s: float, receive: Receive
+        self, request: Request, user: str, job_id: str, wait_s: float
     ) -> tuple[JobView | None, LimitsView]:
-        """A job when it has ended, or as it is after `wait_s` (or when the client hangs up, or this process stops)."""
+        """A job when it has ended, or as it is after `wait_s` (or when the client hangs up, or this process stops).
+
+        The request's body must have been read.
+        """
         if wait_s <= 0:
             return await self.store.read(user, job_id)
         loop = asyncio.get_running_loop()
@@ -92,15 +126,19 @@ class Service:
             found = await self.store.read(user, job_id)
             if not _worth_waiting(found[0]):
                 return found
-            async with until_gone(receive, wake):
+            async with until_gone(request.receive, wake):
                 failing = False
                 while (left_s := deadline - loop.time()) > 0 and not (wake.gone or self.waiters.draining):
                     await wake.wait(min(left_s, _LOOK_AGAIN_S) if failing else left_s)
                     try:
+                        # The key may have been revoked meanwhile.
+                        await self.principal(request.scope, "jobs")
                         found = await self.store.read(user, job_id)
                     except Exception as error:
-                        # Redis is away for a moment: the caller still has time.
-                        failing = problem_of(error) is not None and loop.time() < deadline
+                        problem = problem_of(error)
+                        failing = (
+                            problem is not None and problem.code == "unavailable" and loop.time() < deadline
+                        )
                         if not failing:
                             raise
                         continue

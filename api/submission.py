@@ -84,6 +84,9 @@ _STEERING: Final = frozenset(
         "region_name", "timeout", "url", "webhook_secret", "websocket_base_url",
     }
 )  # fmt: skip
+_USUAL: Final = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "n", "temperature", "tools"}
+)
 _STEERING_PREFIX = re.compile(r"(aws|azure|vertex)_")
 
 
@@ -101,6 +104,8 @@ def _body_errors(body: Mapping[str, object]) -> Iterator[FieldError]:
     if not _absent_or_integer(body.get("n"), MAX_ANSWERS):
         yield FieldError("/body/n", f"must be an integer from 1 to {MAX_ANSWERS}")
     for field in body:
+        if field in _USUAL:
+            continue
         plain = field.lower().replace("-", "_")
         if plain in _STEERING or _STEERING_PREFIX.match(plain):
             yield FieldError(f"/body/{escape(field)}", "would steer the provider's connection; remove it")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client, path_part
+from cli.errors import CommandError
 from cli.output import console, dollars, duration, limit, notices, number, print_json, table
 from cli.wire import Limits, UsageReport, UsageRow, UserAccount
 from jobs.environment import Environment
@@ -61,7 +62,12 @@ def limits(user: User = None, as_json: AsJson = False) -> None:
     elif user is None:
         _print_limits(answer.read_as(Limits))
     else:
-        _print_limits(answer.read_as(UserAccount).limits)
+        view = answer.read_as(UserAccount).limits
+        if view is None:
+            raise CommandError(
+                f"the API does not tell {user}'s limits: its Penstock is older than this command"
+            )
+        _print_limits(view)
 
 
 def _group(row: UsageRow, group: str) -> str:

@@ -118,6 +118,7 @@ class _Demo:
         stop = StopRequest()
         stop.listen()
         secrets = ensure_secrets(self._environment, self._dir)
+        self._introduce(secrets)
         async with redis_server(self._environment, self._report) as redis_url:
             await _refuse_foreign(self._environment, redis_url)
             supervisor = Supervisor(self._report)
@@ -127,7 +128,6 @@ class _Demo:
                 await self._start(supervisor, children)
                 await stop.unless(until_ready(f"{self._simulator_url}/healthz"), supervisor)
                 await stop.unless(until_ready(f"{self._api_url}/readyz"), supervisor)
-                self._introduce(secrets)
                 users, as_it_should = await stop.unless(self._work(prompts, secrets.admin_key), supervisor)
                 if not leave:
                     supervisor.steady()
@@ -136,7 +136,7 @@ class _Demo:
             except StoppedError:
                 return 130
             finally:
-                await supervisor.stop(DRAIN_S, stop.hurry, last=("simulator",))
+                await supervisor.stop(DRAIN_S, stop.hurry)
         return 0 if as_it_should else 1
 
     def _report(self, trouble: str) -> None:
@@ -149,15 +149,17 @@ class _Demo:
             "--latency", str(LATENCY_S), "--latency-jitter", str(LATENCY_JITTER_S),
         )  # fmt: skip
         api = ("api", "--host", "127.0.0.1", "--port", str(self._api_port))
-        programs: dict[str, tuple[str, ...]] = {"simulator": simulator}
-        programs |= {f"worker-{number + 1}": ("worker",) for number in range(self._workers)}
-        programs |= {"api": api}
+        workers: dict[str, tuple[str, ...]] = {
+            f"worker-{number + 1}": ("worker",) for number in range(self._workers)
+        }
         logs = self._dir / "logs"
         logs.mkdir(exist_ok=True)
-        for name, arguments in programs.items():
-            log = logs / f"{name}.log"
-            log.unlink(missing_ok=True)
-            await supervisor.start(Program(name, arguments, environment, log))
+        stages: tuple[dict[str, tuple[str, ...]], ...] = (workers, {"simulator": simulator, "api": api})
+        for stage, programs in enumerate(stages):
+            for name, arguments in programs.items():
+                log = logs / f"{name}.log"
+                log.unlink(missing_ok=True)
+                await supervisor.start(Program(name, arguments, environment, log, stage))
 
     def _write_config(self) -> Path:
         path = self._dir / "penstock.yaml"
@@ -198,7 +200,7 @@ class _Demo:
                 ("admin key", f"{secrets.admin_key} (shown this once; kept in {secrets_file(self._dir)})")
             )
         for name, value in lines:
-            self._out.print(f"{name:<10} {value}", soft_wrap=True)
+            self._out.print(f"{name:<10} {value}")
         self._out.print()
 
     def _go_on(self, users: list[DemoUser]) -> None:
@@ -216,7 +218,7 @@ class _Demo:
         ]
         self._out.print("Go on with", style="bold")
         for line in lines:
-            self._out.print(f"  {line}", soft_wrap=True)
+            self._out.print(f"  {line}")
         self._out.print(f"It stays up until Ctrl-C; logs are in {self._dir / 'logs'}")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from cli.demo_jobs import DemoUser
 from cli.output import number, table
@@ -48,7 +48,7 @@ class Progress:
         else:
             yield
 
-    def _table(self) -> Table:
+    def _table(self) -> Text:
         return table(_COLUMNS, (_row(user) for user in self.users), numbers=_COLUMNS[2:])
 
 

@@ -130,8 +130,8 @@ def print_answer(out: Console, users: Sequence[DemoUser]) -> None:
         for job in user.jobs.values():
             if job.answer:
                 out.print(f"An answer, to {user.name}", style="bold")
-                out.print(_indented(user.asked[job.id].question), style="dim", soft_wrap=True)
-                out.print(_indented(job.answer), soft_wrap=True)
+                out.print(_indented(user.asked[job.id].question), style="dim")
+                out.print(_indented(job.answer))
                 out.print()
                 return
 
@@ -167,8 +167,8 @@ def print_report(
         "answer could take)"
     )
     for one in checks:
-        mark = Text("  yes  ", style="green") if one.holds else Text("  NO   ", style="bold red")
-        out.print(mark + Text(one.text))
+        mark = ("  yes  ", "green") if one.holds else ("  NO   ", "bold red")
+        out.print(Text.assemble(mark, one.text))
     out.print()
 
 

@@ -4,11 +4,10 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from cli.checks import Level, examine
-from cli.output import console, notices, print_json, printable
+from cli.output import console, notices, print_json, table
 from cli.redis_access import opened_redis
 from jobs.environment import Environment
 from jobs.store import JobStore
@@ -36,13 +35,8 @@ def doctor(
     if as_json:
         print_json([{"about": one.about, "level": one.level, "text": one.text} for one in findings])
     else:
-        grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column(no_wrap=True)
-        grid.add_column(overflow="fold")
-        for one in findings:
-            grid.add_row(Text(one.level, style=_STYLES[one.level]), one.about, printable(one.text))
-        console().print(grid)
+        rows = [(Text(one.level, style=_STYLES[one.level]), one.about, one.text) for one in findings]
+        console().print(table(("", "", ""), rows))
     if any(one.level == "error" for one in findings):
         raise typer.Exit(1)
 

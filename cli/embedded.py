@@ -11,7 +11,7 @@ In the data directory, besides the append-only file:
   valkey.url     where it listens, with its password, for the owner's eyes only: any user of the machine may
                  connect to 127.0.0.1. Kept, so that both stay the same. To look inside:
                  redis-cli -u "$(cat .penstock/valkey.url)" GET tokens:u1:2026-11-23
-  valkey.pid     the server's process id, for people
+  valkey.pid     the server's process id
   valkey.log     what the server says
 """
 
@@ -223,8 +223,8 @@ class EmbeddedValkey:
         with address.client(_ANSWER_S) as client:
             client.ping()
             # A copied data directory brings the address of the original's server along.
-            folder = cast(dict[str, str], client.config_get("dir"))["dir"]
-            if not os.path.samefile(folder, self._dir):
+            folder = Path(cast(dict[str, str], client.config_get("dir"))["dir"])
+            if not (folder.exists() and folder.samefile(self._dir)):
                 raise RedisError("another directory's server has that address")
             return cast(dict[str, int], client.info("server"))["process_id"]
 
@@ -240,7 +240,7 @@ class EmbeddedValkey:
             ask()
             self._eventually(self._is_gone)
         if not self._is_gone():
-            raise CommandError(f"the server of {self._dir} (process {self._pid}) does not end")
+            raise CommandError(f"the server of {self._dir} (process {self._read('valkey.pid')}) does not end")
         (self._dir / "valkey.pid").unlink(missing_ok=True)
 
     def _shut_down(self) -> None:
@@ -249,16 +249,15 @@ class EmbeddedValkey:
             with contextlib.suppress(RedisError), address.client(self._patience_s) as client:
                 client.shutdown()
 
+    # Both only while valkey.lock says that it lives: whoever started it last, or found it, has noted its number.
     def _terminate(self) -> None:
-        if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(self._read("valkey.pid")), signal.SIGTERM)
 
     def _kill(self) -> None:
         # Its whole group: a child that rewrites the append-only file has the lock too.
-        if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(self._read("valkey.pid")), signal.SIGKILL)
 
     def _is_gone(self) -> bool:
         lock = self._server_lock()
@@ -267,7 +266,7 @@ class EmbeddedValkey:
         lock.close()
         if self._process is not None:
             # Its files are closed a moment before it has ended.
-            self._process.wait()
+            self._process.wait(self._patience_s)
         return True
 
     def _server_lock(self) -> BinaryIO | None:

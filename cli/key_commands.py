@@ -98,7 +98,7 @@ def list_keys(
 
     records = _with_users(Environment.load(), everything)
     if as_json:
-        print_json({"object": "list", "data": [_described(record) for record in records]})
+        print_json({"object": "list", "data": [_described(record) for record in records], "has_more": False})
         return
     if not records:
         notices().print("no keys")

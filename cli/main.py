@@ -14,6 +14,7 @@ from cli import (
     doctor,
     job_commands,
     key_commands,
+    ledger_commands,
     process_commands,
     up,
 )
@@ -63,6 +64,7 @@ app.command("list", rich_help_panel=CLIENT)(job_commands.list_jobs)
 app.command(rich_help_panel=CLIENT)(account_commands.usage)
 app.command(rich_help_panel=CLIENT)(account_commands.limits)
 app.add_typer(key_commands.app, rich_help_panel=OPERATE)
+app.add_typer(ledger_commands.app, rich_help_panel=OPERATE)
 app.command(rich_help_panel=OPERATE)(doctor.doctor)
 
 

@@ -9,11 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
-
-# Wide enough that a line in a pipe or a log file is never folded or cut.
-_PIPE_WIDTH = 1000
 
 
 def console() -> Console:
@@ -27,10 +23,8 @@ def notices() -> Console:
 
 
 def _console(*, stderr: bool) -> Console:
-    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if not made.is_terminal:
-        made.width = _PIPE_WIDTH
-    return made
+    # Lines are left as long as they are: whatever is copied or piped must not be folded or cut.
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:
@@ -54,14 +48,21 @@ def print_json(value: JsonValue) -> None:
 
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, numbers: Sequence[str] = ()
-) -> Table:
-    """A table without frames; the columns in `numbers` are aligned to the right."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in columns:
-        made.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
-    for row in rows:
-        made.add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in row))
-    return made
+) -> Text:
+    """Columns below their names (empty names: no header), those in `numbers` aligned to the right."""
+    cells = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in rows]
+    if any(columns):
+        cells.insert(0, [Text(name, style="bold") for name in columns])
+    widths = [max((cell.cell_len for cell in column), default=0) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        line = Text()
+        for name, cell, width in zip(columns, row, widths, strict=True):
+            gap = " " * (width - cell.cell_len)
+            line += Text.assemble(gap, cell, "  ") if name in numbers else Text.assemble(cell, gap, "  ")
+        line.rstrip()
+        lines.append(line)
+    return Text("\n").join(lines)
 
 
 def number(value: int | None) -> str:

@@ -11,7 +11,7 @@ import signal
 import sys
 import sysconfig
 from asyncio.subprocess import Process
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,18 +22,22 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 # A child that ran so long had started well: its next death is a new trouble, not the same one.
 STEADY_S = 60.0
-# What is given after the end of a drain, for settling the last outcomes and leaving.
-LEAVE_S = 10.0
+# What a child has besides a drain, to settle the last outcomes or to answer the last requests, and leave.
+LEAVE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One child: `arguments` of the penstock command; `log` takes its output (None: the parent's terminal)."""
+    """One child: `arguments` of the penstock command; `log` takes its output (None: the parent's terminal).
+
+    Children of a later `stage` are only told to end when those of the earlier ones have ended.
+    """
 
     name: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     log: Path | None = None
+    stage: int = 0
 
 
 @dataclass(slots=True)
@@ -75,31 +79,28 @@ class Supervisor:
         """From now on a child that dies is started again, after a pause that grows while it keeps dying."""
         self._steady = True
 
-    async def stop(self, drain_s: float, hurry: asyncio.Event, *, last: Iterable[str] = ()) -> None:
-        """Ends all children: SIGTERM, in the order of their start, and up to `drain_s` to finish what runs.
+    async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
+        """Ends all children, stage by stage: SIGTERM, time to finish, SIGTERM again, SIGKILL.
 
-        `hurry` ends the drain at once. Children named in `last` are only told when all others are gone.
+        The first stage has `drain_s` for what runs, or until `hurry` is set.
         """
         for child in self._children:
             if child.keeper is not None:
                 child.keeper.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await child.keeper
-        late = set(last)
-        await self._end([child for child in self._children if child.program.name not in late], drain_s, hurry)
-        await self._end([child for child in self._children if child.program.name in late], LEAVE_S, hurry)
+        for stage in sorted({child.program.stage for child in self._children}):
+            children = [child for child in self._children if child.program.stage == stage]
+            _signal(children, signal.SIGTERM)
+            if await _gone(children, LEAVE_S + (drain_s if stage == 0 else 0), hurry if stage == 0 else None):
+                continue
+            _signal(children, signal.SIGTERM)
+            if not await _gone(children, LEAVE_S):
+                _signal(children, signal.SIGKILL)
+                await _gone(children, LEAVE_S)
         self._lost.cancel()
         # Ends also a child that was being started just now.
         self._lifeline.close()
-
-    async def _end(self, children: list[_Child], drain_s: float, hurry: asyncio.Event) -> None:
-        _signal(children, signal.SIGTERM)
-        if await _gone(children, drain_s + LEAVE_S, hurry):
-            return
-        _signal(children, signal.SIGTERM)
-        if not await _gone(children, LEAVE_S):
-            _signal(children, signal.SIGKILL)
-            await _gone(children, LEAVE_S)
 
     async def _keep(self, child: _Child) -> None:
         loop = asyncio.get_running_loop()

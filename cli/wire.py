@@ -117,7 +117,7 @@ class UserAccount(_Wire):
 
     user: str
     tier: str
-    limits: Limits
+    limits: Limits | None = None
 
 
 class UsageRow(_Wire):

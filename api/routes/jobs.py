@@ -10,7 +10,7 @@ from ulid import ULID
 from api import documentation as doc
 from api.answers import Answer, Empty, Header
 from api.body import canonical, encode, header_values, read_json
-from api.errors import DO_NOT_RETRY, Problem, job_not_found, retry_after
+from api.errors import DO_NOT_RETRY, Problem, job_not_found, problem_of, retry_after
 from api.events import event_stream
 from api.fit import check_fit
 from api.headers import limit_headers, poll_after_s
@@ -19,7 +19,7 @@ from api.request import Query, idempotency_key, is_job_id, preferred_wait_s
 from api.service import Service
 from api.submission import Submission, read_submission, unknown_model
 from api.views import etag, job_bytes, list_bytes
-from jobs.record import NewJob, State, Submitted
+from jobs.record import JobView, LimitsView, NewJob, State, Submitted
 from jobs.tokens.estimate import Estimate
 
 STOPPING_S = 3.0
@@ -73,8 +73,9 @@ class Jobs:
         if outcome.replayed:
             headers.append((b"idempotent-replayed", b"true"))
         if wait_s:
-            found, limits = await self._service.read_at_end(job.user, job.id, wait_s, request.receive)
-            job = found or job
+            found = await self._end_of(request, job, wait_s)
+            if found is not None:
+                job, limits = found
             if job.state.final:
                 headers += [(b"preference-applied", b"wait=%d" % wait_s), *limit_headers(limits)]
                 return Answer(job_bytes(job), 200, headers)
@@ -83,16 +84,23 @@ class Jobs:
         headers += limit_headers(limits)
         return Answer(job_bytes(job), 202, headers)
 
+    async def _end_of(self, request: Request, job: JobView, wait_s: int) -> tuple[JobView, LimitsView] | None:
+        """The job after the wait; None where that cannot be told: it was accepted all the same."""
+        try:
+            found, limits = await self._service.read_at_end(request, job.user, job.id, wait_s)
+        except Exception as error:
+            if problem_of(error) is None:
+                raise
+            return None
+        return None if found is None else (found, limits)
+
     async def read(self, request: Request) -> Response:
         """The job as it is, or (with ?wait=N) as it ends."""
         service, scope = self._service, request.scope
         principal = await service.principal(scope, "jobs")
         wait_s = Query(scope).wait_s() if scope["query_string"] else 0
         job_id = _job_id(request)
-        job, limits = await service.read_at_end(principal.user, job_id, wait_s, request.receive)
-        if wait_s:
-            # The key may have been revoked in the meantime.
-            await service.principal(scope, "jobs")
+        job, limits = await service.read_at_end(request, principal.user, job_id, wait_s)
         if job is None:
             raise job_not_found()
         body = job_bytes(job)
@@ -128,7 +136,7 @@ class Jobs:
         outcome = await service.store.cancel(principal.user, job_id)
         job, limits = outcome.job, outcome.limits
         if outcome.outcome == "requested":
-            job, limits = await service.read_at_end(principal.user, job_id, STOPPING_S, request.receive)
+            job, limits = await service.read_at_end(request, principal.user, job_id, STOPPING_S)
         if job is None:
             raise job_not_found()
         if outcome.outcome == "finished":

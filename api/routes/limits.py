@@ -77,16 +77,12 @@ def _whose(query: Query, principal: Principal, group_by: tuple[Group, ...]) -> s
 
 def _span(query: Query, today: date) -> tuple[date, date]:
     end = _day(query, "end") or today
-    start = _day(query, "start") or _days_before(end)
+    start = _day(query, "start") or end - min(end - date.min, timedelta(days=DEFAULT_DAYS - 1))
     if not 0 <= (end - start).days < MAX_DAYS:
         raise invalid(
             FieldError("?start", f"must be at most {MAX_DAYS - 1} days before end, and not after it")
         )
     return start, end
-
-
-def _days_before(end: date) -> date:
-    return max(date.min + timedelta(days=DEFAULT_DAYS), end) - timedelta(days=DEFAULT_DAYS - 1)
 
 
 def _day(query: Query, name: str) -> date | None:

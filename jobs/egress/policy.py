@@ -39,14 +39,14 @@ class Policy:
 
     def refuse(self, target: Target) -> Refused | None:
         """What can be said against `target` without looking its name up: port, scheme, name, its own address."""
+        if self._names(target):
+            return None
+        has_network = any(entry.network is not None for entry in self._entries_for(target))
+        if not has_network and not self._is_usual(target):
+            return self._refused_port(target)
         if target.host.address is not None:
             return self.refuse_addresses(target, [target.host.address])
-        networks = [entry for entry in self._entries_for(target) if entry.network is not None]
-        if self._names(target) or networks:
-            return None
-        if not self._is_usual(target):
-            return self._refused_port(target)
-        if _is_local(target.host):
+        if not has_network and _is_local(target.host):
             return Refused(
                 "local_name",
                 "has a host name of local networks only; use a public one, or ask the operator to list it in "

@@ -10,10 +10,11 @@ from typing import Final
 
 from jobs.egress.policy import Policy
 from jobs.egress.spelling import read_host
-from jobs.egress.target import DEFAULT_PORTS, Refused, Target
+from jobs.egress.target import DEFAULT_PORTS, Refused, Scheme, Target
 
 URL_MAX_CHARS: Final = 2048
 
+_SCHEMES: Final[dict[str, Scheme]] = {"http": "http", "https": "https"}
 _URL = re.compile(r"(?P<scheme>[A-Za-z]+)://(?P<authority>[^/?]*)(?P<path>.*)")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>[1-9][0-9]{0,4}))?")
 
@@ -32,8 +33,8 @@ def parse(url: str, policy: Policy) -> Target | Refused:
     parts = _URL.fullmatch(url)
     if parts is None:
         return Refused("not_a_url", "must be a URL such as https://hooks.example.com/path")
-    scheme = parts["scheme"].lower()
-    if scheme != "https" and scheme != "http":
+    scheme = _SCHEMES.get(parts["scheme"].lower())
+    if scheme is None:
         return Refused("scheme", "must begin with https://")
     if "@" in parts["authority"]:
         return Refused("userinfo", "has a user or a password before its host; deliveries are signed instead")

@@ -15,7 +15,7 @@
 
 local lane = {}
 local SHARE = {i = 8, s = 4, b = 1}
-local PROMISED, WAITING = {'i', 's', 'b'}, {'I', 'S', 'B'}
+local CLASSES = {'i', 's', 'b', 'I', 'S', 'B'}
 
 -- The class of a job by its priority, and by whether its budget is held.
 function lane.class(head)
@@ -24,8 +24,7 @@ end
 
 local function six(name, who)
   local all = {}
-  for _, class in ipairs(PROMISED) do all[#all + 1] = key.lane(name, who, class) end
-  for _, class in ipairs(WAITING) do all[#all + 1] = key.lane(name, who, class) end
+  for _, class in ipairs(CLASSES) do all[#all + 1] = key.lane(name, who, class) end
   return all
 end
 
@@ -148,11 +147,9 @@ end
 -- The job at each class's turn, the class that is furthest behind its share first: {{class, id}, ...}.
 function lane.heads(name, who)
   local heads = {}
-  for _, classes in ipairs({PROMISED, WAITING}) do
-    for _, class in ipairs(classes) do
-      local first = redis.call('ZRANGE', key.lane(name, who, class), 0, 0)[1]
-      if first then heads[#heads + 1] = {class, first, 0} end
-    end
+  for _, class in ipairs(CLASSES) do
+    local first = redis.call('ZRANGE', key.lane(name, who, class), 0, 0)[1]
+    if first then heads[#heads + 1] = {class, first, 0} end
   end
   if #heads > 1 then
     local turns = key.turns(name, who)
@@ -192,22 +189,29 @@ function lane.correct(head, tokens)
   fair.correct('names', head.n, fair.cost(tokens - head.et, head.nw))
 end
 
--- How many jobs will start before this one: exact within its own lane by the classes' shares, and for the others' by
--- their weights. Nothing is counted one by one.
+-- How many jobs will start before this one: within its own lane by the classes' turns (exact if its jobs are of one
+-- size), and for the others' by their weights. Nothing is counted one by one.
 function lane.position(id, head)
   local class = lane.class(head)
   local rank = redis.call('ZRANK', key.lane(head.n, head.u, class), id)
   if not rank then return nil end
-  local own = rank
-  local length = 0
-  for _, classes in ipairs({PROMISED, WAITING}) do
-    for _, other in ipairs(classes) do
-      local waiting = redis.call('ZCARD', key.lane(head.n, head.u, other))
-      length = length + waiting
-      if other ~= class then
-        local share = SHARE[string.lower(other)] / SHARE[string.lower(class)]
-        own = own + math.min(waiting, math.floor((rank + 1) * share))
-      end
+  local turns = redis.call('HMGET', key.turns(head.n, head.u), 'virtual', unpack(CLASSES))
+  local floor = number(turns[1]) or 0
+  local start, cost, place = {}, {}, nil
+  for order, each in ipairs(CLASSES) do
+    start[order] = math.max(floor, number(turns[order + 1]) or 0)
+    cost[order] = math.max(1, fair.cost(head.et, SHARE[string.lower(each)]))
+    if each == class then place = order end
+  end
+  local mine = start[place] + rank * cost[place]
+  local own, length = rank, 0
+  for order, other in ipairs(CLASSES) do
+    local waiting = redis.call('ZCARD', key.lane(head.n, head.u, other))
+    length = length + waiting
+    if order ~= place then
+      -- Its turns before mine; at the same tag the earlier class goes first.
+      local before = (mine - start[order]) / cost[order]
+      own = own + math.min(waiting, math.max(0, order < place and math.floor(before) + 1 or math.ceil(before)))
     end
   end
   local others = math.max(0, (number(redis.call('HGET', key.backlog(head.n), 'jobs')) or 0) - length)

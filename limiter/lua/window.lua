@@ -70,11 +70,11 @@ local function read(scope, now)
   w.C, w.D = number(v[13]) or 0, number(v[14]) or 0
   w.oldest = number(v[6]) or math.floor(w.now / SLICE)
   local passed = last and w.now - last or 0
-  local function bucket(level, per_minute)
+  local function refilled(level, per_minute)
     if not per_minute then return 0 end
-    return math.min(per_minute * 1000, (number(level) or per_minute * 1000) + math.floor(passed * per_minute * 1000 / MINUTE))
+    return (number(level) or per_minute * 1000) + math.floor(passed * per_minute * 1000 / MINUTE)
   end
-  w.l, w.q = bucket(v[7], scope.tokens), bucket(v[8], scope.requests)
+  w.l, w.q = refilled(v[7], scope.tokens), refilled(v[8], scope.requests)
   if v[9] then w.big, w.need, w.took = v[9], tonumber(v[10]), tonumber(v[11]) end
   -- Kept at once: while calls are refused nothing else is saved, and this window's time would stand still.
   if set_back then save(w) end
@@ -89,11 +89,8 @@ function window.open(spec, scope, now)
   local known = learned.of(scope, now)
   w.span, w.mode, w.limit, w.requests, w.known = spec.span, spec.mode, known.tokens, known.requests, known
   w.foresight = spec.estimates == 'learned'
-  if w.mode == 'strict' then
-    advance(w)
-  else
-    w.l, w.q = math.min(w.l, (w.limit or 0) * 1000), math.min(w.q, (w.requests or 0) * 1000)
-  end
+  w.l, w.q = math.min(w.l, (w.limit or 0) * 1000), math.min(w.q, (w.requests or 0) * 1000)
+  if w.mode == 'strict' then advance(w) end
   return w
 end
 
@@ -144,8 +141,8 @@ local function expected_excess(w, tokens, variance)
   local worst, left = -math.huge, leaving(w)
   for k = 1, 4 do
     local share = k / 4
-    local spread = w.known.z * math.sqrt(share * (w.V + variance))
-    worst = math.max(worst, w.T - left[k] + math.ceil(share * (w.F + tokens) + spread) - w.limit)
+    local spread = learned.spread(w.known.z, w.V, variance, share)
+    worst = math.max(worst, w.T - left[k] + math.ceil(share * (w.F + tokens)) + spread - w.limit)
   end
   return worst
 end
@@ -154,7 +151,7 @@ end
 local function until_tokens(w, tokens, variance)
   if not w.limit then return 0 end
   local less = w.known.less_tokens
-  local spread = w.foresight and math.ceil(w.known.z * math.sqrt(w.V + variance)) or 0
+  local spread = w.foresight and learned.spread(w.known.z, w.V, variance, 1) or 0
   if w.mode == 'strict' then
     local excess = (w.foresight and expected_excess(w, tokens, variance) or w.T + w.F + tokens - w.limit) + less
     if excess <= 0 then return 0 end

@@ -55,10 +55,10 @@ def config(**changes: Any) -> Config:
     return Config.model_validate({**CONFIG, **changes})
 
 
-def environment(**settings: Any) -> Environment:
+def own_environment() -> Environment:
     """An environment that names no configuration file which could be there."""
     return Environment.load(
-        secret=SECRET, admin_key=ADMIN_KEY, config_path=Path("/nonexistent/penstock.yaml"), **settings
+        secret=SECRET, admin_key=ADMIN_KEY, config_path=Path("/nonexistent/penstock.yaml")
     )
 
 
@@ -169,12 +169,21 @@ class Clock:
 
 @contextlib.asynccontextmanager
 async def running_api(
-    redis: "Redis", configuration: Config | None = None, clock: Clock | None = None, **settings: Any
+    redis: "Redis",
+    configuration: Config | None = None,
+    clock: Clock | None = None,
+    environment: Environment | None = None,
+    *,
+    require_durable: bool = False,
 ) -> AsyncIterator[Api]:
     """An API process that has started and hears, on this Redis."""
     clock = clock or Clock()
     app = create_app(
-        configuration or config(), environment(**settings), redis, require_durable=False, clock=clock
+        configuration or config(),
+        environment or own_environment(),
+        redis,
+        require_durable=require_durable,
+        clock=clock,
     )
     async with app.router.lifespan_context(app), client(app) as http:
         await asyncio.wait_for(app.service.subscription.hearing.wait(), 20)

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
+from api import body
 from api.body import canonical, check_content_type, encode, parse, read_bytes, read_json
 from api.errors import Problem
 
@@ -168,8 +169,8 @@ def test_another_content_type_is_refused(headers: tuple[tuple[bytes, bytes], ...
 
 
 async def test_a_body_in_pieces_is_put_together() -> None:
-    body = await read_json(scope(JSON_TYPE), chunks([b'{"a"', b"", b":1}"]), limit_bytes=7)
-    assert (body.value, body.raw_bytes) == ({"a": 1}, 7)
+    read = await read_json(scope(JSON_TYPE), chunks([b'{"a"', b"", b":1}"]), limit_bytes=7)
+    assert (read.value, read.raw_bytes) == ({"a": 1}, 7)
 
 
 @pytest.mark.parametrize("length", [b"8", b"30000000", b"9" * 5_000])
@@ -186,19 +187,22 @@ async def test_a_body_in_pieces_is_refused_as_soon_as_it_is_too_large() -> None:
     assert caught.value.code == "too_large"
 
 
-async def test_a_body_that_stops_is_given_up() -> None:
+async def test_a_body_that_stops_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "SILENCE_S", 0.01)
     with pytest.raises(Problem) as caught:
-        await read_bytes(scope(), chunks([b"12"], complete=False), limit_bytes=7, silence_s=0.01)
+        await read_bytes(scope(), chunks([b"12"], complete=False), limit_bytes=7)
     assert caught.value.code == "slow_body"
 
 
-async def test_a_body_that_drips_is_given_up() -> None:
+async def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "TOTAL_S", 0.02)
+
     async def drip() -> Message:
         await asyncio.sleep(0.001)
         return {"type": "http.request", "body": b"1", "more_body": True}
 
     with pytest.raises(Problem) as caught:
-        await read_bytes(scope(), drip, limit_bytes=1_000_000, silence_s=10, total_s=0.02)
+        await read_bytes(scope(), drip, limit_bytes=1_000_000)
     assert caught.value.code == "slow_body"
 
 

@@ -155,7 +155,13 @@ async def test_a_preferred_wait_in_vain_is_answered_with_202(api: Api) -> None:
 async def test_one_submission_is_one_command_to_redis(api: Api) -> None:
     ann = await api.user("ann", "free")
     await api.submitted(ann)
-    sweep, submit = job_script("sweep").sha, job_script("submit").sha
+    submit = job_script("submit").sha
+    # What this process does meanwhile on its own account, perhaps on a connection that is new.
+    background = (
+        "PING",
+        "CLIENT ",
+        *(f"EVALSHA {job_script(name).sha}" for name in ("sweep", "users_touch_key")),
+    )
     async with api.redis.monitor() as monitor:
         await api.submitted(ann)
         await api.redis.echo("that was it")
@@ -163,7 +169,7 @@ async def test_one_submission_is_one_command_to_redis(api: Api) -> None:
         async for seen in cast(Any, monitor.listen()):
             if "that was it" in seen["command"]:
                 break
-            # What a script does inside of Redis is shown as well; and this process sweeps meanwhile.
-            if seen["client_type"] != "lua" and sweep not in seen["command"]:
+            # What a script does inside of Redis is shown as well.
+            if seen["client_type"] != "lua" and not seen["command"].startswith(background):
                 sent.append(seen["command"])
     assert [command.split()[:2] for command in sent] == [["EVALSHA", submit]]

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from tests.cli.waiting import PATIENCE_S, wait_until
 
-_UP = re.compile(r"^Penstock is up at (\S+), .*\(processes: (.*)\)$", re.MULTILINE)
+_UP = r"^Penstock is up at (\S+), .*\(processes: (.*)\)$"
+AnyCommand = TypeVar("AnyCommand", bound="RunningCommand")
 
 
 class RunningCommand:
@@ -53,18 +55,37 @@ class RunningCommand:
 
 
 class RunningUp(RunningCommand):
-    """`penstock up` on a free port, once it is ready."""
+    """`penstock up` on a free port; `running_up` makes one."""
 
     def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
         super().__init__(directory, "up", "--port", "0", *arguments, **environment)
-        ready = self.says(_UP.pattern)
+        self.url = ""
+        self.pids: dict[str, int] = {}
+
+    def wait_until_ready(self) -> None:
+        """Returns once it says where it is and which processes it has."""
+        ready = self.says(_UP)
         self.url = ready[1]
         self.pids = {name: int(pid) for name, pid in re.findall(r"([a-z]+(?: \d+)?) (\d+)(?:, |$)", ready[2])}
 
 
 @contextmanager
-def ended(command: RunningCommand) -> Iterator[RunningCommand]:
-    """Ends the command with the block, whatever happened in it."""
+def running(directory: Path, *arguments: str, **environment: str) -> Iterator[RunningCommand]:
+    """A command that is ended with the block, whatever happened in it."""
+    with _ended(RunningCommand(directory, *arguments, **environment)) as command:
+        yield command
+
+
+@contextmanager
+def running_up(directory: Path, *arguments: str, **environment: str) -> Iterator[RunningUp]:
+    """`penstock up`, ready, and ended with the block."""
+    with _ended(RunningUp(directory, *arguments, **environment)) as up:
+        up.wait_until_ready()
+        yield up
+
+
+@contextmanager
+def _ended(command: AnyCommand) -> Iterator[AnyCommand]:
     try:
         yield command
     finally:

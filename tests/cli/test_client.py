@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.cli.conftest import Done, Run
-from tests.cli.running import RunningUp, ended
+from tests.cli.running import RunningUp, running_up
 from tests.cli.waiting import wait_until
 from tests.simulator.process import SimulatorProcess, started
 
@@ -42,8 +42,7 @@ def service(
     """The directory of a service that is up, and the service."""
     directory = tmp_path_factory.mktemp("service")
     (directory / "penstock.yaml").write_text(CONFIG.format(url=simulator.url))
-    up = RunningUp(directory, PENSTOCK_ADMIN_KEY=ADMIN_KEY)
-    with ended(up):
+    with running_up(directory, PENSTOCK_ADMIN_KEY=ADMIN_KEY) as up:
         yield directory, up
 
 

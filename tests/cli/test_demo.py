@@ -14,7 +14,7 @@ from cli.demo_report import Check, Spending, Stats, check
 from cli.errors import CommandError
 from cli.wire import Job, Usage
 from tests.cli.conftest import Run
-from tests.cli.running import RunningCommand, ended
+from tests.cli.running import running
 
 TPM, RPM = 1000, 10
 
@@ -27,8 +27,7 @@ def prompt(text: str) -> Prompt:
 
 
 def test_it_runs_reckons_and_stays_up_until_ctrl_c(directory: Path, penstock: Run) -> None:
-    demo = RunningCommand(directory, "demo", "--port", "0")
-    with ended(demo):
+    with running(directory, "demo", "--port", "0") as demo:
         demo.says("^It stays up until Ctrl-C")
         report = demo.output
         assert "NO" not in report

@@ -340,6 +340,11 @@ def test_a_copied_directory_gets_a_server_of_its_own(directory: DataDirectory, t
     put(original, "original")
     copied = DataDirectory(tmp_path / "copy")
     shutil.copytree(directory.path, copied.path)
+    with open(copied.path / "valkey.lock", "ab") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        # Somebody is about to start its own; until then the address in it is that of the original's.
+        with pytest.raises(CommandError, match="does not answer"):
+            copied.user(patience_s=0.1).start()
     try:
         copy = copied.user().start()
         put(copy, "copy")

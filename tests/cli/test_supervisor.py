@@ -12,7 +12,7 @@ from cli import supervisor as module
 from cli.errors import CommandError
 from cli.supervisor import Program, Supervisor
 from tests.cli.running import is_gone
-from tests.cli.waiting import until
+from tests.cli.waiting import PATIENCE_S, until
 
 DRAIN_S = 0.0
 
@@ -35,8 +35,8 @@ async def supervisor(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> Async
     await made.stop(DRAIN_S, asyncio.Event())
 
 
-def simulator(log: Path, *options: str) -> Program:
-    return Program(log.stem, ("simulator", "--port", "0", *options), os.environ, log)
+def simulator(log: Path, *options: str, stage: int = 0) -> Program:
+    return Program(log.stem, ("simulator", "--port", "0", *options), os.environ, log, stage)
 
 
 async def started(log: Path, times: int = 1) -> None:
@@ -82,16 +82,20 @@ async def test_a_child_that_dies_before_all_is_steady_ends_it_with_its_last_word
         await supervisor.until_lost()
 
 
-async def test_stopping_ends_every_child_in_order(reports: Reports, tmp_path: Path) -> None:
+async def test_a_later_stage_lives_until_the_earlier_one_has_ended(reports: Reports, tmp_path: Path) -> None:
     supervisor = Supervisor(reports.append)
-    logs = [tmp_path / f"{name}.log" for name in ("one", "two")]
-    for log in logs:
-        await supervisor.start(simulator(log))
-    for log in logs:
+    logs = {name: tmp_path / f"{name}.log" for name in ("early", "late", "early-too")}
+    for name, log in logs.items():
+        await supervisor.start(simulator(log, stage=int(name == "late")))
+    for log in logs.values():
         await started(log)
     pids = supervisor.pids
-    await supervisor.stop(30, asyncio.Event(), last=("one",))
-    assert list(pids) == ["one", "two"]
+    os.kill(pids["early"], signal.SIGSTOP)
+    stopping = asyncio.create_task(supervisor.stop(3600, asyncio.Event()))
+    await until(lambda: is_gone(pids["early-too"]))
+    assert not is_gone(pids["late"])
+    os.kill(pids["early"], signal.SIGCONT)
+    await asyncio.wait_for(stopping, PATIENCE_S)
     assert all(map(is_gone, pids.values()))
     assert reports == []
 
@@ -111,5 +115,5 @@ async def test_hurry_ends_a_drain_and_what_is_frozen_is_killed(
     await asyncio.sleep(0)
     assert not stopping.done()
     hurry.set()
-    await asyncio.wait_for(stopping, 20)
+    await asyncio.wait_for(stopping, PATIENCE_S)
     assert is_gone(pid)

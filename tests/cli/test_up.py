@@ -5,12 +5,14 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.cli.conftest import Run
-from tests.cli.running import RunningUp, ended, is_gone
+from tests.cli.running import RunningUp, is_gone, running_up
 from tests.cli.waiting import wait_until
 from tests.simulator.process import SimulatorProcess, started
 
@@ -46,8 +48,7 @@ def client(penstock: Run, up: RunningUp) -> dict[str, str]:
 
 
 def test_ctrl_c_drains_and_the_next_start_goes_on(configured: Path, penstock: Run) -> None:
-    with ended(RunningUp(configured, "--workers", "2")) as up:
-        assert isinstance(up, RunningUp)
+    with running_up(configured, "--workers", "2") as up:
         assert list(up.pids) == ["worker 1", "worker 2", "api"]
         assert "admin key: admin-" in up.output
         me = client(penstock, up)
@@ -58,8 +59,7 @@ def test_ctrl_c_drains_and_the_next_start_goes_on(configured: Path, penstock: Ru
         assert up.ends() == 0
     assert all(map(is_gone, up.pids.values()))
 
-    with ended(RunningUp(configured)) as again:
-        assert isinstance(again, RunningUp)
+    with running_up(configured) as again:
         assert "admin key" not in again.output
         me["PENSTOCK_URL"] = again.url
         found = json.loads(penstock("get", job, "--json", **me).out)
@@ -76,8 +76,7 @@ def test_ctrl_c_drains_and_the_next_start_goes_on(configured: Path, penstock: Ru
 
 
 def test_children_do_not_outlive_a_killed_parent(configured: Path, penstock: Run) -> None:
-    with ended(RunningUp(configured)) as up:
-        assert isinstance(up, RunningUp)
+    with running_up(configured) as up:
         up.process.kill()
         wait_until(lambda: all(map(is_gone, up.pids.values())))
     # The embedded server is left for whoever comes next, who is also the last to use it.
@@ -85,8 +84,7 @@ def test_children_do_not_outlive_a_killed_parent(configured: Path, penstock: Run
 
 
 def test_a_worker_that_dies_is_replaced(configured: Path, penstock: Run) -> None:
-    with ended(RunningUp(configured)) as up:
-        assert isinstance(up, RunningUp)
+    with running_up(configured) as up:
         os.kill(up.pids["worker 1"], signal.SIGKILL)
         up.says(r"^penstock: worker 1 was ended by SIGKILL; starting it again in 0\.5 s$")
         done = penstock("submit", "Hello", "--wait", **client(penstock, up))
@@ -94,13 +92,24 @@ def test_a_worker_that_dies_is_replaced(configured: Path, penstock: Run) -> None
 
 
 def test_the_embedded_server_is_replaced_too(configured: Path, penstock: Run) -> None:
-    with ended(RunningUp(configured)) as up:
-        assert isinstance(up, RunningUp)
+    with running_up(configured) as up:
         me = client(penstock, up)
         before = penstock("submit", "Hello", **me).out.strip()
         os.kill(int((configured / ".penstock" / "valkey.pid").read_text()), signal.SIGKILL)
         wait_until(lambda: penstock("get", before, "--wait", "10", **me).status == 0)
         assert penstock("submit", "Hello again", "--wait", **me).status == 0
+
+
+def test_a_loss_of_data_is_accepted_by_the_doctor(configured: Path, penstock: Run) -> None:
+    with running_up(configured) as up:
+        with closing(Redis.from_url((configured / ".penstock" / "valkey.url").read_text().strip())) as redis:
+            redis.flushall()
+        me = client(penstock, up)
+        refused = penstock("submit", "Hello", **me)
+        assert refused.err.endswith("(unavailable); try again in 2 s\n")
+        accepted = penstock("doctor", "--accept-loss")
+        assert accepted.status == 0, accepted.err
+        wait_until(lambda: penstock("limits", **me).status == 0)
 
 
 def test_a_taken_port_stops_it_before_anything_is_started(directory: Path, penstock: Run) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 30.0
+# Far more than anything takes, unless the machine is busy with something else.
+PATIENCE_S = 90.0
 POLL_S = 0.05
 
 

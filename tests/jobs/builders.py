@@ -71,7 +71,7 @@ def provider(
     tokens: int | None = None,
     requests: int | None = None,
     of_model: Mapping[str, Model] | None = None,
-    timeout_s: float = 120,
+    timeout_s: float = 120.0,
     accounting: str = "openai",
 ) -> Provider:
     """A provider of some models; `of_model`: settings of single ones."""

@@ -287,6 +287,18 @@ async def test_a_server_that_accepts_and_hangs_up_is_given_up_soon() -> None:
     assert accepted <= 4
 
 
+async def test_a_peer_that_vanished_without_a_word_is_noticed_by_the_kernel(valkey: ValkeyProcess) -> None:
+    async with connected(valkey.url, read_timeout_s=None) as client:
+        pool: Any = client.connection_pool
+        connection = await pool.get_connection()
+        connected_socket = connection._writer.get_extra_info("socket")
+
+        assert connected_socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connected_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 5
+        assert connected_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+        await pool.release(connection)
+
+
 # The pool
 
 

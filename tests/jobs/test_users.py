@@ -422,6 +422,16 @@ async def test_keys_and_processes_are_noted_apart(server: Redis) -> None:
     assert not await use_is_noted(one, server, "k2")
 
 
+async def test_only_the_keys_of_the_last_minute_are_remembered_for_that(server: Redis) -> None:
+    clock = Clock()
+    users = Users(server, clock=clock)
+    for n in range(200):
+        await users.touch_key(f"k{n}")
+        clock.now_s += 10
+
+    assert len(users._touched) <= 7
+
+
 async def test_a_revoked_key_does_not_come_back_by_its_use(users: Users, server: Redis) -> None:
     await users.put_key(a_key(), tier="free")
     await users.revoke_key("k1")

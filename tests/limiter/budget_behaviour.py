@@ -9,6 +9,7 @@ from tests.limiter.rig import (
     DAY_MS,
     HOUR_MS,
     MIDNIGHT_MS,
+    MINUTE_MS,
     NEXT_DAY,
     NOON_MS,
     SECOND_MS,
@@ -32,6 +33,19 @@ def a_held_job_is_granted_again_in_a_full_budget(rig: Rig) -> None:
     assert rig.reserve("job", 1000, budget=1000) == Reserved(DAY)
     assert rig.reserve("job", 1000, budget=1000) == Reserved(DAY)
     assert isinstance(rig.reserve("other", 1, budget=1000), Refused)
+
+
+def a_retry_keeps_its_hold(rig: Rig) -> None:
+    rig.reserve("job", 700, budget=1000, deadline_in_ms=MINUTE_MS)
+    rig.reserve("other", 300, budget=1000)
+    rig.now = MIDNIGHT_MS + HOUR_MS
+    # The outcome of the first attempt never came.
+    assert rig.sweep().receipts == 2
+    assert rig.reserve("job", 700, budget=1000, day=DAY) == Reserved(DAY)
+    assert rig.budget() == (1000, 1000)
+    assert rig.budget(day=NEXT_DAY) == (0, 0)
+    assert rig.settle("job", 500) == 700
+    assert rig.budget() == (800, 300)
 
 
 def settling_twice_charges_once(rig: Rig) -> None:

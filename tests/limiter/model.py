@@ -4,7 +4,6 @@ The machines run it beside the real scripts and compare every answer.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from limiter.limits import (
     Accounting,
@@ -20,7 +19,8 @@ from limiter.limits import (
     WindowSpec,
     WindowState,
 )
-from tests.limiter.rig import DAY_MS, MINUTE_MS, SLICE_MS, day_of, midnight_after
+from tests.limiter.rig import MINUTE_MS, day_of, midnight_after
+from tests.limiter.window_model import MirrorWindow, StrictWindow, Window
 
 
 @dataclass(slots=True)
@@ -36,14 +36,15 @@ class RateModel:
         day_wait = 0
         if limits.per_day is not None and self.of_day.get(day_of(now), 0) >= limits.per_day:
             day_wait = midnight_after(now) - now
+        if self.blocked_until <= now:
+            self.blocked_until = 0
         # A clock that was set back lengthens neither a block nor the memory of a request.
         self.blocked_until = min(self.blocked_until, now + max(limits.block_ms, limits.window_ms))
         if limits.limit is not None:
             self.requests = [min(at, now) for at in self.requests if at > now - limits.window_ms]
         blocked_ms = self.blocked_until - now
         if blocked_ms > 0:
-            remaining = 0 if limits.limit is None else min(0, limits.limit)
-            return RateDecision(False, max(day_wait, blocked_ms), remaining, blocked_ms)
+            return RateDecision(False, max(day_wait, blocked_ms), 0, blocked_ms)
         if limits.limit is not None and len(self.requests) >= limits.limit:
             reset_ms = max(self.requests) + limits.window_ms - now
             wait_ms = sorted(self.requests)[-limits.limit] + limits.window_ms - now
@@ -108,146 +109,10 @@ class BudgetModel:
                 known.pop(key)
 
 
-class Window(Protocol):
-    """What both kinds of window tell. Times are of the window's own clock, which never runs backwards."""
-
-    flying: int
-
-    def wait_for_tokens(self, now: int, scope: Scope, tokens: int) -> int | None:
-        """The ms until they fit, 0 if they do, None if only a settle can help."""
-
-    def wait_for_request(self, now: int, scope: Scope) -> int | None:
-        """The same for one request."""
-
-    def charge(self, now: int, scope: Scope, job: str, tokens: int, requests: int) -> None:
-        """Tokens and requests that the provider counts from now on."""
-
-    def give_back(self, now: int, scope: Scope, job: str, tokens: int, requests: int) -> None:
-        """They were not counted after all."""
-
-    def charged(self, now: int, scope: Scope) -> tuple[int, int]:
-        """Tokens and requests that count now."""
-
-
-@dataclass(slots=True)
-class _Event:
-    at: int
-    job: str
-    tokens: int
-    requests: int
-
-
-@dataclass(slots=True)
-class StrictWindow:
-    """All charges of one window; each counts until the end of its slice is `span_ms` ago."""
-
-    span_ms: int
-    flying: int = 0
-    events: list[_Event] = field(default_factory=list)
-
-    def _leaves(self, event: _Event) -> int:
-        return (event.at // SLICE_MS + 1) * SLICE_MS + self.span_ms
-
-    def _counting(self, now: int) -> list[_Event]:
-        return [event for event in self.events if now < self._leaves(event)]
-
-    def _wait(self, now: int, excess: int, leaving: list[tuple[int, int]]) -> int | None:
-        if excess <= 0:
-            return 0
-        for at, amount in sorted(leaving):
-            excess -= amount
-            if excess <= 0:
-                return at - now
-        return None
-
-    def wait_for_tokens(self, now: int, scope: Scope, tokens: int) -> int | None:
-        if scope.tokens_per_minute is None:
-            return 0
-        leaving = [(self._leaves(event), event.tokens) for event in self._counting(now)]
-        excess = sum(amount for _, amount in leaving) + self.flying + tokens - scope.tokens_per_minute
-        return self._wait(now, excess, leaving)
-
-    def wait_for_request(self, now: int, scope: Scope) -> int | None:
-        if scope.requests_per_minute is None:
-            return 0
-        leaving = [(self._leaves(event), event.requests) for event in self._counting(now)]
-        return self._wait(now, sum(amount for _, amount in leaving) + 1 - scope.requests_per_minute, leaving)
-
-    def charge(self, now: int, scope: Scope, job: str, tokens: int, requests: int) -> None:
-        self.events.append(_Event(now, job, tokens, requests))
-
-    def give_back(self, now: int, scope: Scope, job: str, tokens: int, requests: int) -> None:
-        event = next(event for event in self.events if event.job == job)
-        event.tokens -= tokens
-        event.requests -= requests
-
-    def charged(self, now: int, scope: Scope) -> tuple[int, int]:
-        counting = self._counting(now)
-        return sum(event.tokens for event in counting), sum(event.requests for event in counting)
-
-
-@dataclass(slots=True)
-class Bucket:
-    """One bucket that is refilled to `limit` within a minute, in thousandths, of which a part is never whole."""
-
-    level: int | None = None
-    at: int = 0
-
-    def now_holds(self, now: int, limit: int) -> int:
-        """Thousandths in it."""
-        if self.level is None:
-            return limit * 1000
-        return min(limit * 1000, self.level + (now - self.at) * limit * 1000 // MINUTE_MS)
-
-    def take(self, now: int, limit: int | None, amount: int) -> None:
-        """Whole ones out of it; a negative amount goes back."""
-        if limit is not None:
-            self.level, self.at = self.now_holds(now, limit) - amount * 1000, now
-
-    def wait(self, now: int, limit: int, amount: int) -> int:
-        """The ms until so many whole ones are in it."""
-        missing = amount * 1000 - self.now_holds(now, limit)
-        return max(0, -(-missing * MINUTE_MS // (limit * 1000)))
-
-
-@dataclass(slots=True)
-class MirrorWindow:
-    """The provider's two buckets."""
-
-    flying: int = 0
-    tokens: Bucket = field(default_factory=Bucket)
-    requests: Bucket = field(default_factory=Bucket)
-
-    def wait_for_tokens(self, now: int, scope: Scope, tokens: int) -> int | None:
-        limit = scope.tokens_per_minute
-        if limit is None:
-            return 0
-        wait_ms = self.tokens.wait(now, limit, self.flying + tokens)
-        return None if wait_ms and self.flying + tokens > limit else wait_ms
-
-    def wait_for_request(self, now: int, scope: Scope) -> int | None:
-        limit = scope.requests_per_minute
-        return 0 if limit is None else self.requests.wait(now, limit, 1)
-
-    def charge(self, now: int, scope: Scope, job: str, tokens: int, requests: int) -> None:
-        self.tokens.take(now, scope.tokens_per_minute, tokens)
-        self.requests.take(now, scope.requests_per_minute, requests)
-
-    def give_back(self, now: int, scope: Scope, job: str, tokens: int, requests: int) -> None:
-        self.charge(now, scope, job, -tokens, -requests)
-
-    def charged(self, now: int, scope: Scope) -> tuple[int, int]:
-        return tuple(
-            0 if limit is None else limit - bucket.now_holds(now, limit) // 1000
-            for bucket, limit in (
-                (self.tokens, scope.tokens_per_minute),
-                (self.requests, scope.requests_per_minute),
-            )
-        )  # type: ignore[return-value]  # mypy does not count what a generator yields
-
-
 @dataclass(frozen=True, slots=True)
-class _Receipt:
+class Receipt:
+    """What one job has taken of its windows, until it is settled."""
+
     day: str
     deadline: int
     accounting: Accounting
@@ -269,7 +134,7 @@ class LimiterModel:
     budget: BudgetModel = field(default_factory=BudgetModel)
     windows: dict[str, Window] = field(default_factory=dict)
     skews: dict[str, int] = field(default_factory=dict)
-    receipts: dict[str, _Receipt] = field(default_factory=dict)
+    receipts: dict[str, Receipt] = field(default_factory=dict)
 
     def window(self, name: str) -> Window:
         """The window of a scope."""
@@ -307,13 +172,13 @@ class LimiterModel:
         if not self.budget.fits(user, of_day, job, tokens, budget):
             helps = not day and budget is not None and tokens <= budget
             return Refused("user_budget", midnight_after(now) - now if helps else None)
-        refused = self._refusal(now, windows, tokens)
+        refused = self.refusal(now, windows, tokens)
         if refused:
             return refused
         self.budget.hold(user, of_day, job, tokens)
         inputs, outputs = _ON_ARRIVAL[windows.accounting]
         charged = input_tokens * inputs + output_tokens * outputs
-        self.receipts[job] = _Receipt(
+        self.receipts[job] = Receipt(
             of_day, deadline, windows.accounting, windows.scopes, charged, tokens - charged
         )
         for scope in windows.scopes:
@@ -322,7 +187,8 @@ class LimiterModel:
             window.charge(self.clock(scope.name, now), scope, job, charged, 1)
         return Reserved(of_day)
 
-    def _refusal(self, now: int, windows: WindowSpec, tokens: int) -> Refused | None:
+    def refusal(self, now: int, windows: WindowSpec, tokens: int) -> Refused | None:
+        """Why the tokens do not fit, or None."""
         reasons: list[Refusal] = []
         waits: list[int | None] = []
         for scope in windows.scopes:
@@ -393,6 +259,3 @@ class LimiterModel:
                 )
             )
         return LimiterState(*self.budget.state(user, day), tuple(states))
-
-
-TWO_DAYS_MS = 2 * DAY_MS

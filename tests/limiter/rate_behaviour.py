@@ -125,11 +125,11 @@ def the_number_per_day_ends_at_midnight(rig: Rig) -> None:
 
 
 def refused_requests_do_not_count_for_the_day(rig: Rig) -> None:
-    limits = RequestLimits(limit=2, block_ms=SECOND_MS, per_day=3)
+    limits = RequestLimits(limit=2, block_ms=MINUTE_MS, per_day=3)
     _hits(rig, limits, 2)
     for _ in range(5):
         assert not rig.hit(limits).allowed
-    rig.now += SECOND_MS
+    rig.now += MINUTE_MS
     _hits(rig, limits, 1)
     assert rig.hit(limits).wait_ms == MIDNIGHT_MS - rig.now
 

@@ -42,14 +42,13 @@ SLICE_MS = 500
 NO_WINDOWS = WindowSpec(())
 
 _LUA = Path(__file__).parent / "lua"
-_sweep = Script(_LUA / "sweep.lua", (FOLDER,))
-_overtake = Script(_LUA / "overtake.lua", (FOLDER,))
-SCRIPTS = (
-    *(Script(path) for path in sorted(FOLDER.glob("*.lua")) if "-- ARGV" in path.read_text()),
-    _sweep,
-    _overtake,
-)
+SOURCES = (*sorted(FOLDER.glob("*.lua")), *sorted(_LUA.glob("*.lua")))
+"""The limiter's scripts and fragments, and the scripts that are for tests only."""
+SCRIPTS = tuple(Script(path, (FOLDER,)) for path in SOURCES if "\n-- ARGV" in path.read_text())
 """All scripts that a rig can run."""
+_sweep, _overtake = (
+    next(script for script in SCRIPTS if script.name == name) for name in ("sweep", "overtake")
+)
 
 _T = TypeVar("_T")
 
@@ -214,7 +213,7 @@ class Rig:
         return first.tokens_charged, first.tokens_in_flight, first.requests
 
     def sweep(self, windows: WindowSpec = NO_WINDOWS, tokens: int = 0, most: int = 50) -> Swept:
-        """window.sweep at `now`, and window.refusal in the same script."""
+        """receipt.sweep at `now`, and window.refusal in the same script."""
         swept, reason, wait_ms = _at_once(_sweep(self._commands, self.now, most, windows.encode(), tokens))
         return Swept(swept, reason.decode() or None, None if wait_ms < 0 else wait_ms)
 
@@ -225,7 +224,7 @@ class Rig:
         job: str,
         tokens: int,
     ) -> str:
-        """One step of window.lua's bounded overtaking; for 'kept_from' the window that is kept, or ''."""
+        """One step of overtaking.lua; for 'kept_from' the window that is kept, or ''."""
         answer = _at_once(_overtake(self._commands, self.now, step, windows.encode(), job, tokens))
         return cast(bytes, answer).decode()
 

@@ -430,6 +430,17 @@ def a_clock_set_back_and_forward_keeps_the_window_going(rig: Rig) -> None:
     _served_after_exactly(rig, wait_ms, "third", 1, THOUSAND)
 
 
+def what_is_taken_after_the_clock_was_set_back_counts(rig: Rig) -> None:
+    rig.takes("long ago", 900, windows=THOUSAND)
+    rig.now += 2 * MINUTE_MS
+    rig.takes("first", 600, windows=THOUSAND)
+    rig.now -= HOUR_MS
+    rig.takes("second", 400, windows=THOUSAND)
+    assert rig.window(THOUSAND) == (1000, 0, 2)
+    wait_ms = _wait(rig.refused("third", 1, windows=THOUSAND))
+    _served_after_exactly(rig, wait_ms, "third", 1, THOUSAND)
+
+
 def a_return_after_the_clock_was_set_back_finds_its_slice(rig: Rig) -> None:
     rig.takes("first", 600, windows=THOUSAND)
     rig.now += SECOND_MS

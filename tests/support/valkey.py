@@ -5,6 +5,7 @@ its own: `with running_valkey(tmp_path, aof=True) as valkey`.
 """
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -41,6 +42,7 @@ class ValkeyProcess:
         own = () if sentinel else ('save ""', f"appendonly {'yes' if aof else 'no'}", "appendfsync always")
         self._settings = (*own, *settings)
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     @property
@@ -72,6 +74,7 @@ class ValkeyProcess:
 
     def stop(self) -> None:
         """End it in order; also while it is frozen. Nothing to do if it does not run."""
+        self._dismiss_guard()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.send_signal(signal.SIGCONT)
@@ -79,6 +82,7 @@ class ValkeyProcess:
 
     def kill(self) -> None:
         """kill -9."""
+        self._dismiss_guard()
         self.process.kill()
         self.process.wait(_STOP_S)
 
@@ -91,6 +95,7 @@ class ValkeyProcess:
         self.process.send_signal(signal.SIGCONT)
 
     def _launch(self) -> None:
+        self._dismiss_guard()
         self._folder.mkdir(parents=True, exist_ok=True)
         lines = (f"bind {HOST}", f"port {self.port}", f'dir "{self._folder}"', *self._settings)
         configuration = self._folder / "valkey.conf"
@@ -106,6 +111,19 @@ class ValkeyProcess:
                 # Ctrl-C ends pytest, which ends its servers.
                 start_new_session=True,
             )
+
+        # Its stdin ends with pytest, however that ends: a killed run leaves no server behind.
+        self._guard = subprocess.Popen(
+            ["sh", "-c", 'cat > /dev/null; kill -9 "$0"', str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def _dismiss_guard(self) -> None:
+        if self._guard is not None:
+            os.killpg(self._guard.pid, signal.SIGKILL)
+            self._guard.communicate()
+            self._guard = None
 
     def _serves(self) -> bool:
         with contextlib.closing(BlockingRedis(host=HOST, port=self.port, socket_timeout=1)) as client:

@@ -78,9 +78,9 @@ class ForwardProxy:
 
     def _connect_request(self, address: IPAddress, port: int, connect_s: float) -> httpcore2.Request:
         far_end = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-        headers = {"Host": far_end}
+        headers: list[tuple[bytes | str, bytes | str]] = [("Host", far_end)]
         if self.authorization is not None:
-            headers["Proxy-Authorization"] = self.authorization
+            headers.append(("Proxy-Authorization", self.authorization))
         return httpcore2.Request(
             "CONNECT",
             httpcore2.URL(scheme=self.scheme, host=self.host, port=self.port, target=far_end),

@@ -17,6 +17,7 @@ class KeptConnections:
     def __init__(self) -> None:
         # In the order in which they became idle.
         self._idle: list[tuple[Hashable, httpcore2.AsyncHTTPConnection]] = []
+        self._is_closed = False
 
     async def take(self, key: Hashable) -> httpcore2.AsyncHTTPConnection | None:
         """An open connection under `key`, no longer kept; the latest, as the least likely to be closed."""
@@ -34,11 +35,15 @@ class KeptConnections:
 
     async def keep(self, key: Hashable, connection: httpcore2.AsyncHTTPConnection) -> None:
         """Keep an idle connection for its next use."""
+        if self._is_closed:
+            await connection.aclose()
+            return
         self._idle.append((key, connection))
         if len(self._idle) > KEPT_MAX:
             await self._idle.pop(0)[1].aclose()
 
     async def aclose(self) -> None:
-        """Close all that are idle."""
+        """Close all that are idle, and keep no more."""
+        self._is_closed = True
         while self._idle:
             await self._idle.pop()[1].aclose()

@@ -1,0 +1,215 @@
+"""The OpenAPI description of what goes in and out, written by hand: the routes take raw requests, so nothing could be
+read off them. documentation.py describes the routes with it.
+"""
+
+from typing import Any, Final
+
+JSONSchema = dict[str, Any]
+
+JOB_ID: Final[JSONSchema] = {"type": "string", "pattern": "^job_[0-7][0-9A-HJKMNP-TV-Z]{25}$"}
+_INT: Final[JSONSchema] = {"type": "integer"}
+_MAYBE_INT: Final[JSONSchema] = {"type": ["integer", "null"]}
+_COUNT: Final[JSONSchema] = {"type": "integer", "minimum": 0}
+_TEXT: Final[JSONSchema] = {"type": "string"}
+
+
+def _object(properties: dict[str, JSONSchema], required: list[str] | None = None, **more: Any) -> JSONSchema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+        **more,
+    }
+
+
+def ref(name: str) -> JSONSchema:
+    """Refers to one of SCHEMAS."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list_of(name: str) -> JSONSchema:
+    return _object(
+        {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": ref(name)},
+            "has_more": {"type": "boolean"},
+            "first_id": {"type": ["string", "null"]},
+            "last_id": {"type": ["string", "null"]},
+        }
+    )
+
+
+_SUBMISSION_FIELDS: Final[dict[str, JSONSchema]] = {
+    "endpoint": {"const": "/v1/chat/completions", "default": "/v1/chat/completions"},
+    "body": _object(
+        {
+            "model": {"type": "string", "minLength": 1, "maxLength": 128},
+            "messages": {
+                "type": "array",
+                "minItems": 1,
+                "items": _object({"role": {"type": "string", "minLength": 1}}, additionalProperties=True),
+            },
+            "max_tokens": {"type": ["integer", "null"], "minimum": 1},
+            "max_completion_tokens": {"type": ["integer", "null"], "minimum": 1},
+            "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 128},
+            "stream": {"enum": [False, None]},
+        },
+        ["model", "messages"],
+        additionalProperties=True,
+        description="The provider's own request body.",
+    ),
+    "custom_id": {"type": ["string", "null"], "maxLength": 256},
+    "metadata": {
+        "type": ["object", "null"],
+        "maxProperties": 16,
+        "propertyNames": {"maxLength": 64},
+        "additionalProperties": {"type": "string", "maxLength": 512},
+    },
+    "priority": {"enum": ["interactive", "standard", "batch"], "default": "standard"},
+    "webhook_url": {"type": "null", "description": "This version delivers no webhooks."},
+    "not_before": {"type": ["integer", "null"], "minimum": 0, "description": "Unix seconds."},
+    "expires_after": {"type": "integer", "minimum": 1, "maximum": 604_800, "default": 86_400},
+    "retry": {"enum": ["safe", "never"], "default": "safe"},
+    "on_budget": {"enum": ["reject", "wait"], "default": "reject"},
+}
+
+_OVERRIDES: Final[JSONSchema] = {
+    "type": "object",
+    "additionalProperties": _MAYBE_INT,
+    "description": "Single limits of this user; null is unlimited, and what is left out is the tier's.",
+}
+
+SCHEMAS: Final[dict[str, JSONSchema]] = {
+    "Submission": _object(_SUBMISSION_FIELDS, ["body"], additionalProperties=False),
+    "Job": _object(
+        {
+            "id": JOB_ID,
+            "object": {"const": "job"},
+            "status": {"enum": ["queued", "running", "succeeded", "failed", "cancelled", "expired"]},
+            "endpoint": _TEXT,
+            "model": _TEXT,
+            "priority": {"enum": ["interactive", "standard", "batch"]},
+            "custom_id": {"type": ["string", "null"]},
+            "metadata": {"type": "object", "additionalProperties": _TEXT},
+            "created_at": _INT,
+            "started_at": _MAYBE_INT,
+            "finished_at": _MAYBE_INT,
+            "expires_at": _INT,
+            "attempts": _COUNT,
+            "blocked_on": {
+                "enum": [
+                    "not_before",
+                    "user_budget",
+                    "provider_tokens",
+                    "provider_requests",
+                    "provider_paused",
+                    "concurrency",
+                    "backoff",
+                    None,
+                ]
+            },
+            "position": _MAYBE_INT,
+            "estimated_start_at": _MAYBE_INT,
+            "estimated_tokens": _COUNT,
+            "usage": {"anyOf": [ref("JobUsage"), {"type": "null"}]},
+            "cost_usd": {"type": ["number", "null"]},
+            "result": {"description": "The provider's response body, unchanged."},
+            "error": {"anyOf": [ref("JobError"), {"type": "null"}]},
+            "webhook": {"type": "object"},
+        }
+    ),
+    "JobUsage": _object(
+        {
+            "prompt_tokens": _COUNT,
+            "completion_tokens": _COUNT,
+            "total_tokens": _COUNT,
+            "cached_tokens": _COUNT,
+            "source": {"enum": ["provider", "estimated"]},
+        }
+    ),
+    "JobError": _object(
+        {"code": _TEXT, "message": _TEXT, "attempt": _MAYBE_INT, "provider_status": _MAYBE_INT}
+    ),
+    "JobList": _list_of("Job"),
+    "Limits": {"type": "object"},
+    "Usage": {"type": "object"},
+    "NewUser": _object(
+        {"user": _TEXT, "tier": _TEXT, "overrides": _OVERRIDES}, ["user", "tier"], additionalProperties=False
+    ),
+    "UserChange": _object(
+        {
+            "tier": {"type": ["string", "null"]},
+            "overrides": _OVERRIDES,
+            "remove_overrides": {
+                "type": "array",
+                "items": _TEXT,
+                "description": "Names of overrides to take away, so that the tier's limits count again.",
+            },
+        },
+        [],
+        additionalProperties=False,
+    ),
+    "User": _object(
+        {
+            "object": {"const": "user"},
+            "user": _TEXT,
+            "tier": _TEXT,
+            "overrides": _OVERRIDES,
+            "created_at": _INT,
+        }
+    ),
+    "UserList": _list_of("User"),
+    "NewKey": _object(
+        {
+            "user": _TEXT,
+            "tier": {"type": ["string", "null"], "description": "Registers a user that is new on this tier."},
+            "scopes": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"enum": ["jobs", "usage", "webhooks", "metrics", "admin"]},
+            },
+            "expires_at": _MAYBE_INT,
+        },
+        ["user"],
+        additionalProperties=False,
+    ),
+    "Rotation": _object(
+        {
+            "overlap_s": {"type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 0},
+            "expires_at": {**_MAYBE_INT, "description": "Of the new key; left out, it is the old key's."},
+        },
+        [],
+        additionalProperties=False,
+    ),
+    "Key": _object(
+        {
+            "id": _TEXT,
+            "object": {"const": "key"},
+            "user": _TEXT,
+            "scopes": {"type": "array", "items": _TEXT},
+            "created_at": _INT,
+            "expires_at": _MAYBE_INT,
+            "last_used_at": _MAYBE_INT,
+            "key": {"type": "string", "description": "Only in the answer that makes it."},
+        },
+        ["id", "object", "user", "scopes", "created_at", "expires_at", "last_used_at"],
+    ),
+    "KeyList": _list_of("Key"),
+    "Health": _object({"status": _TEXT}),
+    "Problem": _object(
+        {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": _INT,
+            "detail": _TEXT,
+            "instance": _TEXT,
+            "code": _TEXT,
+            "error": _object(
+                {"message": _TEXT, "type": _TEXT, "code": _TEXT, "param": {"type": ["string", "null"]}}
+            ),
+        },
+        additionalProperties=True,
+    ),
+}
+
+SECURITY_SCHEMES: Final[JSONSchema] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "pk_…"}}

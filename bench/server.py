@@ -1,0 +1,49 @@
+"""A Valkey of a benchmark's own, so that it measures nobody else's."""
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from cli.embedded import server_binary
+
+START_S = 10.0
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """The URL of an empty server without persistence, which ends with the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [
+                server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "",
+                "--appendonly", "no",
+            ],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            _wait(port)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait(port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            with redis.Redis(port=port) as client:
+                client.ping()
+            return
+        except redis.RedisError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

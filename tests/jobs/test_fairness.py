@@ -1,0 +1,193 @@
+"""Whose turn it is: users by weight, their own jobs by priority, names by those who wait; and nobody behind a crowd."""
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs.record import ClaimedJob, Priority
+from tests.jobs.builders import ALICE, BOB, Desk, Hand, config, provider
+
+
+class Backlogs:
+    """Users who always have jobs waiting, and what each has received: the actual tokens of settled jobs."""
+
+    def __init__(self, desk: Desk, hand: Hand) -> None:
+        self.desk = desk
+        self.hand = hand
+        self.received: Counter[str] = Counter()
+        self.running: list[ClaimedJob] = []
+
+    async def fill(self, user: str, count: int, tokens: int) -> None:
+        for _ in range(count):
+            await self.desk.submit(user, tokens)
+
+    async def claim(self, slots: int) -> list[ClaimedJob]:
+        taken = await self.hand.take(slots)
+        self.running += taken
+        return taken
+
+    async def settle(self, job: ClaimedJob, tokens: int) -> None:
+        self.running.remove(job)
+        await self.hand.succeed(job, tokens)
+        self.received[job.user] += tokens
+
+    def apart(self) -> int:
+        """By how much the tokens received differ."""
+        return abs(self.received[ALICE] - self.received[BOB])
+
+    def in_flight(self) -> int:
+        return sum(job.prompt_tokens + job.output_tokens for job in self.running)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_equal_users_are_never_further_apart_than_two_jobs_and_what_is_in_flight(
+    server: Redis, seed: int
+) -> None:
+    desk = await Desk.open(server)
+    chance = random.Random(seed)
+    line = Backlogs(desk, await desk.worker())
+    largest = 900
+    for user, most in ((ALICE, largest), (BOB, 300)):
+        for _ in range(4):
+            await line.fill(user, 1, chance.randint(1, most))
+    for _ in range(80):
+        # Whoever's job is taken gets another in the queue: both backlogs stand.
+        for job in await line.claim(1):
+            await line.fill(job.user, 1, chance.randint(1, largest if job.user == ALICE else 300))
+        if len(line.running) == 4:
+            job = chance.choice(line.running)
+            await line.settle(job, chance.randint(1, job.prompt_tokens + job.output_tokens))
+        assert line.apart() <= 2 * largest + line.in_flight()
+
+
+async def test_equal_users_get_equal_tokens_whatever_caps_they_ask_for(server: Redis) -> None:
+    """Caps of 4,000 and of 1,000 for answers of 1,000: it is the answers that count."""
+    desk = await Desk.open(server)
+    line = Backlogs(desk, await desk.worker())
+    await line.fill(ALICE, 60, 4000)
+    await line.fill(BOB, 60, 1000)
+    for _ in range(80):
+        await line.claim(4 - len(line.running))
+        await line.settle(line.running[0], 1000)
+        assert line.apart() <= 2 * 4000 + line.in_flight()
+    share = line.received[ALICE] / sum(line.received.values())
+    assert share == pytest.approx(0.5, abs=0.05)
+
+
+async def test_users_get_tokens_by_their_weights(server: Redis) -> None:
+    desk = await Desk.open(server)
+    line = Backlogs(desk, await desk.worker())
+    jobs = {"one": (1, 100), "four": (4, 50), "sixteen": (16, 100)}
+    for name, (weight, tokens) in jobs.items():
+        await desk.user(name, weight=weight)
+        await line.fill(name, 12 * weight * 100 // tokens, tokens)
+    for _ in range(10):
+        for job in await line.claim(25):
+            await line.settle(job, job.prompt_tokens + job.output_tokens)
+    total = sum(line.received.values())
+    for name, (weight, _) in jobs.items():
+        assert line.received[name] / total == pytest.approx(weight / 21, rel=0.05)
+
+
+async def test_ones_own_jobs_go_by_priority_eight_to_four_to_one(server: Redis) -> None:
+    desk = await Desk.open(server)
+    waiting: dict[Priority, int] = {"batch": 20, "standard": 50, "interactive": 90}
+    for priority, count in waiting.items():
+        for _ in range(count):
+            await desk.submit(priority=priority)
+    taken: Counter[str] = Counter()
+    hand = await desk.worker()
+    for _ in range(5):
+        for job in await hand.take(26):
+            taken[(await desk.read(job)).priority] += 1
+            await hand.succeed(job)
+    assert taken == {"interactive": 80, "standard": 40, "batch": 10}
+
+
+async def test_an_urgent_job_goes_before_ones_own_earlier_ones_and_in_order_of_submission(
+    server: Redis,
+) -> None:
+    desk = await Desk.open(server)
+    standard = [await desk.submit() for _ in range(3)]
+    urgent = [await desk.submit(priority="interactive") for _ in range(2)]
+    taken = [job.id for job in await (await desk.worker()).take(5)]
+    assert taken[0] == urgent[0].id
+    assert taken.index(urgent[1].id) < taken.index(standard[1].id)
+    assert [job_id for job_id in taken if job_id in {job.id for job in standard}] == [
+        job.id for job in standard
+    ]
+
+
+async def test_a_priority_gives_no_right_over_other_users(server: Redis) -> None:
+    desk = await Desk.open(server)
+    line = Backlogs(desk, await desk.worker())
+    for _ in range(20):
+        await desk.submit(ALICE, priority="interactive")
+        await desk.submit(BOB, priority="batch")
+    for job in await line.claim(20):
+        await line.settle(job, 100)
+    assert line.received == {ALICE: 1000, BOB: 1000}
+
+
+async def test_who_was_away_has_no_credit_for_it(server: Redis) -> None:
+    desk = await Desk.open(server)
+    line = Backlogs(desk, await desk.worker())
+    await line.fill(BOB, 1, 100)
+    await line.fill(ALICE, 60, 100)
+    for job in await line.claim(30):
+        await line.settle(job, 100)
+    assert line.received == {ALICE: 2900, BOB: 100}
+    await line.fill(BOB, 20, 100)
+    line.received.clear()
+    for job in await line.claim(20):
+        await line.settle(job, 100)
+    assert line.apart() <= 100
+
+
+async def test_attempts_that_cost_nothing_cost_no_turn(server: Redis) -> None:
+    desk = await Desk.open(server)
+    line = Backlogs(desk, await desk.worker())
+    await line.fill(ALICE, 1, 100)
+    for _ in range(5):
+        await line.hand.put_back(
+            await line.hand.take_one(), window="tokens_back", cause="throttled", counts=False
+        )
+    await line.fill(ALICE, 9, 100)
+    await line.fill(BOB, 10, 100)
+    for job in await line.claim(10):
+        await line.settle(job, 100)
+    assert line.apart() <= 200
+
+
+async def test_names_take_turns_by_the_weights_of_those_who_wait_in_each(server: Redis) -> None:
+    desk = await Desk.open(server, config(providers={"p": provider("m", "n")}))
+    await desk.user("carol", weight=2)
+    for user, name in ((ALICE, "m"), (BOB, "n"), ("carol", "n")):
+        for _ in range(60):
+            await desk.submit(user, name=name)
+    hand = await desk.worker()
+    taken: Counter[str] = Counter()
+    for _ in range(4):
+        for job in await hand.take(20):
+            taken[job.user] += 1
+            await hand.succeed(job)
+    assert taken[ALICE] == pytest.approx(20, abs=2)
+    assert taken[BOB] == pytest.approx(20, abs=2)
+    assert taken["carol"] == pytest.approx(40, abs=2)
+
+
+async def test_a_light_user_is_not_delayed_by_one_with_five_thousand_jobs(redis: Redis) -> None:
+    desk = await Desk.open(redis)
+    for _ in range(50):
+        await asyncio.gather(*(desk.submit(ALICE, 1000) for _ in range(100)))
+    hand = await desk.worker()
+    for _ in range(10):
+        for job in await hand.take(20):
+            await hand.succeed(job)
+        light = await desk.submit(BOB, 500)
+        # Alice's job may be before it, of the same tag; never a second one.
+        assert light.id in {job.id for job in await hand.take(2)}
+    assert (await desk.limits(ALICE)).queued_jobs > 4700

@@ -1,0 +1,163 @@
+"""A job too large for what is free of a window is overtaken by smaller ones, but only so far, and never for ever."""
+
+from redis.asyncio import Redis
+
+from jobs.config import Model
+from jobs.record import JobView
+from tests.jobs.builders import ALICE, BOB, MINUTE_MS, SECOND_MS, Desk, Hand, config, provider
+
+CAROL = "carol"
+STEP_MS = 6 * SECOND_MS
+
+
+async def busy_window(server: Redis) -> tuple[Desk, Hand, JobView]:
+    """A window of 1000 in which a hundred leaves every six seconds, Alice's 900 before it, and small jobs behind her.
+
+    Without bounds the hundreds of Carol would take each place that becomes free, and Alice would never run.
+    """
+    desk = await Desk.open(server, config(providers={"p": provider(tokens=1000)}))
+    await desk.user(CAROL)
+    hand = await desk.worker()
+    for _ in range(10):
+        await desk.submit(BOB, tokens=100)
+        await hand.succeed(await hand.take_one())
+        desk.clock.advance(STEP_MS)
+    desk.clock.advance(2 * SECOND_MS)
+    large = await desk.submit(ALICE, tokens=900)
+    for _ in range(20):
+        await desk.submit(CAROL, tokens=100)
+    return desk, hand, large
+
+
+async def carols_until(desk: Desk, hand: Hand, large: JobView) -> int:
+    """Tokens that Carol takes before the large job does."""
+    overtaken = 0
+    for _ in range(40):
+        for job in await hand.take(20):
+            if job.id == large.id:
+                return overtaken
+            overtaken += 100
+            await hand.succeed(job)
+        desk.clock.advance(STEP_MS)
+    raise AssertionError(f"never served; overtaken by {overtaken} tokens")
+
+
+async def test_a_large_job_is_overtaken_only_until_as_many_tokens_went_as_it_needs(server: Redis) -> None:
+    desk, hand, large = await busy_window(server)
+    assert await carols_until(desk, hand, large) == 900
+    after = await hand.take(1)
+    desk.clock.advance(MINUTE_MS + 2 * SECOND_MS)
+    after += await hand.take(1)
+    assert [job.user for job in after] == [CAROL]
+
+
+async def kept(server: Redis) -> tuple[Desk, Hand, JobView]:
+    """The same, when the window is kept free: a hundred has become free, and nobody may have it."""
+    desk, hand, large = await busy_window(server)
+    for _ in range(9):
+        [job] = await hand.take(20)
+        assert job.user == CAROL
+        await hand.succeed(job)
+        desk.clock.advance(STEP_MS)
+    desk.clock.advance(STEP_MS)
+    assert await hand.take(20) == []
+    return desk, hand, large
+
+
+async def test_a_kept_window_is_free_again_when_its_job_is_cancelled(server: Redis) -> None:
+    desk, hand, large = await kept(server)
+    await desk.store.cancel(ALICE, large.id)
+    assert {job.user for job in await hand.take(20)} == {CAROL}
+
+
+async def test_a_kept_window_is_free_again_when_its_user_is_at_his_concurrency(server: Redis) -> None:
+    desk, hand, _ = await kept(server)
+    await desk.user(ALICE, max_concurrent=1)
+    await desk.store.publish(config(providers={"p": provider(tokens=1000), "q": provider("n")}))
+    await desk.submit(ALICE, name="n", priority="interactive")
+    taken = await hand.take(20)
+    assert taken[0].name == "n" or taken[0].user == CAROL
+    taken += await hand.take(20)
+    assert CAROL in {job.user for job in taken}
+
+
+async def test_a_kept_window_is_free_again_when_it_can_no_longer_hold_its_job(server: Redis) -> None:
+    desk, hand, large = await kept(server)
+    await desk.store.publish(config(providers={"p": provider(tokens=899)}))
+    desk.clock.advance(3 * STEP_MS)
+    assert {job.user for job in await hand.take(20)} == {CAROL}
+    error = (await desk.read(large)).error
+    assert error is not None
+    assert error.code == "job_too_large"
+
+
+async def test_another_providers_window_is_not_kept(server: Redis) -> None:
+    desk, hand, _ = await kept(server)
+    await desk.store.publish(config(providers={"p": provider(tokens=1000), "q": provider("n", tokens=1000)}))
+    await desk.submit(CAROL, name="n")
+    assert [job.name for job in await hand.take(20)] == ["n"]
+
+
+async def test_whatever_name_they_came_through_the_overtakers_count(server: Redis) -> None:
+    """The provider's window is kept, so tokens through any of its models count."""
+    desk = await Desk.open(server, config(providers={"p": provider("m", "n", tokens=1000)}))
+    hand = await desk.worker()
+    await desk.submit(BOB, tokens=600, name="n")
+    await hand.take_one()
+    large = await desk.submit(ALICE, tokens=500, name="m")
+    for _ in range(6):
+        await desk.submit(BOB, tokens=100, name="n")
+    assert len(await hand.take(20)) == 4
+    desk.clock.advance(MINUTE_MS + 2 * SECOND_MS)
+    taken = await hand.take(20)
+    # One hundred more may overtake: 500 in all; then the window is kept, whatever is free of it.
+    assert sorted((job.user, job.prompt_tokens + job.output_tokens) for job in taken) in (
+        [(ALICE, 500), (BOB, 100), (BOB, 100)],
+        [(ALICE, 500), (BOB, 100)],
+    )
+    assert large.id in {job.id for job in taken}
+
+
+async def test_a_large_jobs_own_lane_is_never_stopped_by_it(server: Redis) -> None:
+    desk, hand, large = await kept(server)
+    urgent = await desk.submit(ALICE, tokens=100, priority="interactive")
+    for _ in range(12):
+        if taken := await hand.take(20):
+            break
+        desk.clock.advance(STEP_MS)
+    assert taken[0].id in (urgent.id, large.id)
+    desk.clock.advance(2 * MINUTE_MS)
+    taken += await hand.take(20)
+    assert {urgent.id, large.id} <= {job.id for job in taken}
+
+
+async def test_two_large_jobs_never_keep_each_other_waiting(server: Redis) -> None:
+    """One lacks room in the provider's window alone, the other in its model's too: whoever keeps what, both run."""
+    of_model = {"m": Model(tokens_per_minute=900)}
+    desk = await Desk.open(server, config(providers={"p": provider("n", tokens=1000, of_model=of_model)}))
+    await desk.user(CAROL)
+    hand = await desk.worker()
+    await desk.submit(CAROL, tokens=200, name="n")
+    await desk.submit(CAROL, tokens=350, name="m")
+    assert len(await hand.take(5)) == 2
+    first = await desk.submit(ALICE, tokens=500, name="m")  # fits the model's, not the provider's
+    second = await desk.submit(BOB, tokens=700, name="m")  # fits neither
+    assert await hand.take(5) == []
+    for _ in range(60):
+        await desk.submit(CAROL, tokens=50, name="m")
+    served: set[str] = set()
+    for _ in range(60):
+        served |= {job.id for job in await hand.take(30)}
+        desk.clock.advance(5 * SECOND_MS)
+    assert {first.id, second.id} <= served
+
+
+async def test_many_users_before_its_own_do_not_hide_the_job_that_a_window_is_kept_for(server: Redis) -> None:
+    desk, hand, large = await kept(server)
+    for n in range(40):
+        await desk.user(f"u{n}")
+        await desk.submit(f"u{n}", tokens=100)
+    # As after a correction of her turn: everybody's tag is lower than Alice's.
+    await desk.redis.zadd("fair:ready:lanes:m", {ALICE: 10**9})
+    desk.clock.advance(MINUTE_MS)
+    assert large.id in {job.id for job in await hand.take(1)}

@@ -1,0 +1,187 @@
+"""What a seed decides before anything happens: the limits, who takes part, and which faults there will be.
+
+Every kind of fault is left out of about half of the schedules, so that each is also seen without the others.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from jobs.config import Config
+
+Accounting = Literal["openai", "anthropic", "actual"]
+Fate = Literal[
+    "ok", "no_usage", "over_cap", "server_error", "throttled", "too_large", "unauthorized", "quota", "forbidden",
+    "rejected", "rejected_usage", "silence", "reset", "reset_charged", "garbled", "refused",
+]  # fmt: skip
+
+DAY_MS = 86_400_000
+MIDNIGHT_MS = int(datetime(2031, 3, 1, tzinfo=UTC).timestamp() * 1000)
+"""A midnight (UTC), the end of a February, that schedules begin near to or far from."""
+
+NETWORK_S = 0.02
+"""The longest way from a worker to a provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Shares of calls that go wrong (0 to 1), and how often the rest happens in the schedule."""
+
+    lost_requests: float
+    lost_answers: float
+    slow_calls: float
+    lost_messages: float
+    poison: float
+    kills: int
+    freezes: int
+    drains: int
+    flushes: int
+    clock_steps: int
+    outages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One schedule. Times in seconds from its beginning; `start_ms` is Redis's time then (Unix ms)."""
+
+    seed: int
+    start_ms: int
+    length_s: float
+    config: Config
+    users: dict[str, str]
+    workers: tuple[int, ...]
+    operations: int
+    lease_ms: int
+    sweep_s: float
+    idle_stretch: float
+    drain_s: float
+    fates: dict[Fate, float]
+    answer_s: float
+    faults: Faults
+    clock_slack_s: float
+
+    def random(self, name: str) -> random.Random:
+        """A source of its own for each part, so that one part's choices do not move another's."""
+        return random.Random(f"{self.seed} {name}")  # noqa: S311  (chance to be repeated, no secret)
+
+    def tier(self, user: str) -> str:
+        return self.users[user]
+
+    @property
+    def registered(self) -> tuple[str, ...]:
+        return tuple(user for user in self.users if not user.startswith("ip:"))
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed, always the same."""
+    chance = random.Random(f"{seed} plan")  # noqa: S311  (chance to be repeated, no secret)
+
+    def sometimes(most: float, likely: float = 0.5) -> float:
+        return chance.random() * most if chance.random() < likely else 0.0
+
+    def count(most: int, likely: float = 0.5) -> int:
+        return chance.randint(1, most) if chance.random() < likely else 0
+
+    length_s = chance.uniform(6, 25)
+    near = chance.random() < 0.4
+    start_ms = MIDNIGHT_MS - (round(chance.uniform(0.5, length_s) * 1000) if near else DAY_MS // 2)
+    margin_s = chance.choice((1.0, 1.0, 2.0))
+    tiers = {"small": _tier(chance, tight=True), "large": _tier(chance, tight=False)}
+    users = {f"user{n}": chance.choice(("small", "small", "large")) for n in range(chance.randint(1, 4))}
+    anonymous = None
+    if chance.random() < 0.3:
+        users |= {f"ip:10.0.0.{n}": "small" for n in range(chance.randint(1, 3))}
+        budget = tiers["small"]["tokens_per_day"]
+        anonymous = {
+            "tier": "small",
+            "tokens_per_day": None if budget is None else round(budget * chance.uniform(1.0, 2.0)),
+        }
+    faults = Faults(
+        lost_requests=sometimes(0.15),
+        lost_answers=sometimes(0.2),
+        slow_calls=sometimes(0.1),
+        lost_messages=chance.choice((0.0, 0.3, 1.0)),
+        poison=sometimes(0.1, 0.15),
+        kills=count(3),
+        freezes=count(3),
+        drains=count(3),
+        flushes=count(2, 0.2),
+        clock_steps=count(4, 0.4),
+        outages=count(1, 0.2),
+    )
+    config = Config.model_validate(
+        {
+            "tiers": tiers,
+            "anonymous": anonymous,
+            "providers": _providers(chance, margin_s),
+            "routes": {"route": ["q/c", "p/a"]},
+            "retention": {
+                "jobs_s": chance.choice((30, 86_400, 5 * 86_400)),
+                "ledger_days": 60,
+                "usage_days": 60,
+                "dead_days": 30,
+            },
+        }
+    )
+    return Plan(
+        seed=seed,
+        start_ms=start_ms,
+        length_s=length_s,
+        config=config,
+        users=users,
+        workers=tuple(chance.randint(1, 4) for _ in range(chance.randint(1, 4))),
+        operations=chance.randint(15, 60),
+        lease_ms=chance.choice((3000, 6000)),
+        sweep_s=chance.choice((1.0, 2.0, 3.0)),
+        idle_stretch=chance.choice((1.0, 2.0, 3.0)),
+        drain_s=chance.choice((1.0, 4.0)),
+        fates=_fates(chance),
+        answer_s=chance.choice((0.3, 1.5, 5.0)),
+        faults=faults,
+        clock_slack_s=0.3 if faults.clock_steps else 0.0,
+    )
+
+
+def _tier(chance: random.Random, *, tight: bool) -> dict[str, Any]:
+    return {
+        "tokens_per_day": chance.randint(150, 1500) if tight or chance.random() < 0.4 else None,
+        "max_concurrent": chance.choice((None, 1, 2, 3)),
+        "max_queued_jobs": chance.choice((None, None, 5)),
+        "max_queued_tokens": chance.choice((None, None, 1000)),
+        "weight": chance.choice((1, 4)),
+    }
+
+
+def _providers(chance: random.Random, margin_s: float) -> dict[str, Any]:
+    accountings: Sequence[Accounting] = ("openai", "anthropic", "actual")
+
+    def limits(tokens: tuple[int, int], likely: float) -> dict[str, Any]:
+        return {
+            "tokens_per_minute": chance.randint(*tokens) if chance.random() < likely else None,
+            "requests_per_minute": chance.randint(2, 12) if chance.random() < 0.4 else None,
+        }
+
+    def provider(models: dict[str, Any]) -> dict[str, Any]:
+        common = {
+            "base_url": "http://127.0.0.1:9/v1",
+            "accounting": chance.choice(accountings),
+            "window_margin_s": margin_s,
+            "timeout_s": chance.choice((3.0, 8.0)),
+            "models": models,
+        }
+        return common | limits((250, 1200), 0.7)
+
+    return {"p": provider({"a": {}, "b": limits((200, 500), 0.5)}), "q": provider({"c": {}})}
+
+
+def _fates(chance: random.Random) -> dict[Fate, float]:
+    rare: Sequence[Fate] = (
+        "no_usage", "over_cap", "server_error", "throttled", "too_large", "unauthorized", "quota", "forbidden",
+        "rejected", "rejected_usage", "silence", "reset", "reset_charged", "garbled", "refused",
+    )  # fmt: skip
+    drawn: dict[Fate, float] = {fate: chance.random() for fate in rare if chance.random() < 0.35}
+    troubled = chance.choice((0.05, 0.3, 0.6))
+    total = sum(drawn.values()) or 1.0
+    return {"ok": 1.0 - troubled, **{fate: troubled * share / total for fate, share in drawn.items()}}

@@ -1,0 +1,299 @@
+"""One schedule from its seed to its end: play with faults, then let healthy workers finish, then look at what is left.
+
+Everything happens in one VirtualLoop, one thing after the other, and every choice comes from the plan's own sources of
+chance: a seed gives the same schedule each time, on any machine, as long as the code is the same.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from tests.simulation.books import Books, audit, audit_after_a_year, audit_at_rest
+from tests.simulation.clockwork import DeadlockError, VirtualLoop
+from tests.simulation.plan import draw
+from tests.simulation.provider import Provider
+from tests.simulation.users import Crowd
+from tests.simulation.verdict import judge_healthy_workers, judge_ledger, judge_windows
+from tests.simulation.wire import Wire
+from tests.simulation.witness import Watch
+from tests.simulation.workers import Fleet, Worker
+from tests.simulation.world import Killed, Violation, World
+
+AUDITS_S = 2.5
+"""Between two audits on the way, at most twice this."""
+QUIET_S = 2.5
+"""When nothing has moved for so long, nothing will until some time is up."""
+HOUR_S, YEAR_S = 3600.0, 365 * 86_400.0
+MOST_JUMPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a schedule went. `trace`: what happened, a line each."""
+
+    seed: int
+    violation: Violation | None
+    jobs: int
+    scripts: int
+    trace: tuple[str, ...]
+
+    def __str__(self) -> str:
+        how = "held" if self.violation is None else f"{self.violation.invariant}: {self.violation.message}"
+        return f"seed {self.seed}: {self.jobs} jobs, {self.scripts} scripts: {how}"
+
+
+def run(seed: int, wire: Wire) -> Outcome:
+    """Play the schedule of a seed on an emptied Valkey, up to its first violation."""
+    wire.empty()
+    loop = VirtualLoop()
+    world = World(draw(seed), wire, loop)
+    watch = Watch(world)
+    world.witness = watch
+    world.provider = Provider(world, on_written=watch.written)
+    loop.set_exception_handler(lambda _, context: _unhandled(world, context))
+    try:
+        with _heard(world):
+            loop.run_until_complete(_until_failure(world, _play(world, watch)))
+    except DeadlockError as error:
+        world.fail("durable", str(error))
+    finally:
+        world.over = True
+        _end(loop)
+    return Outcome(seed, world.violation, len(watch.jobs), world.scripts_run, tuple(world.trace))
+
+
+async def _until_failure(world: World, play: Awaitable[None]) -> None:
+    playing = asyncio.ensure_future(play)
+    failing = asyncio.ensure_future(world.failed.wait())
+    await asyncio.wait({playing, failing}, return_when=asyncio.FIRST_COMPLETED)
+    if playing.done():
+        playing.result()
+
+
+async def _play(world: World, watch: Watch) -> None:
+    plan, loop = world.plan, world.loop
+    crowd = await Crowd.gather(world, watch)
+    fleet = Fleet(world, start=lambda worker: _spawn(world, worker.run()))
+    for slots in plan.workers:
+        fleet.add(slots)
+    _spawn(world, crowd.sweep())
+    begun = loop.now_s
+    acts = [*crowd.play(), *_faults(world, fleet)]
+    for at, act in sorted(acts, key=lambda one: one[0]):
+        loop.call_at(begun + at, lambda act=act: _spawn(world, act()))
+    chance = plan.random("audits")
+    while loop.now_s < begun + plan.length_s:
+        await asyncio.sleep(chance.random() * 2 * AUDITS_S)
+        audit(world, watch.jobs)
+    await _stop_faults(world, fleet)
+    await _drain(world, watch, fleet)
+    await _rest(world, watch, fleet, crowd)
+
+
+def _spawn(world: World, coroutine: Awaitable[None]) -> None:
+    def done(task: "asyncio.Future[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Killed):
+            world.fail("internal", f"{type(error).__name__}: {error}")
+
+    asyncio.ensure_future(coroutine).add_done_callback(done)
+
+
+def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Callable[[], Awaitable[None]]]]:
+    """When which fault happens, in simulated seconds."""
+    plan, faults = world.plan, world.plan.faults
+    chance = plan.random("faults")
+
+    def one_of(workers: list[Worker]) -> Worker | None:
+        return chance.choice(workers) if workers else None
+
+    async def kill() -> None:
+        if (worker := one_of([one for one in fleet.workers if not one.process.killed])) is not None:
+            world.kill(worker.process)
+            await asyncio.sleep(chance.random() * 3)
+            fleet.add(chance.randint(1, 4))
+
+    async def freeze() -> None:
+        if (worker := one_of([one for one in fleet.workers if not one.process.gone])) is not None:
+            world.freeze(worker.process, chance.choice((0.5, 2.0, 15.0)) * (0.5 + chance.random()))
+
+    async def drain() -> None:
+        if (worker := one_of([one for one in fleet.alive if one.seam is not None])) is not None:
+            worker.sigterm()
+            if chance.random() < 0.3:
+                await asyncio.sleep(chance.random() * 2)
+                worker.sigterm()
+            await asyncio.sleep(chance.random() * 2)
+            fleet.add(chance.randint(1, 4))
+
+    async def flush() -> None:
+        world.note("SCRIPT FLUSH")
+        world.wire.call(("SCRIPT", "FLUSH"))
+
+    async def step() -> None:
+        # All steps forward together stay within what the margin has room for.
+        forward = round(plan.clock_slack_s * 1000) // faults.clock_steps
+        step_ms = chance.choice((-1, 1)) * chance.randint(1, forward)
+        world.step_ms += step_ms
+        world.note(f"Redis's clock is set by {step_ms} ms")
+
+    async def outage() -> None:
+        seconds = chance.choice((1.0, 5.0, 12.0)) * chance.random()
+        world.had_outage = True
+        world.outage_until = world.loop.now_s + seconds
+        world.note(f"Redis is away for {seconds:.3f} s")
+
+    for act, times in (
+        (kill, faults.kills), (freeze, faults.freezes), (drain, faults.drains), (flush, faults.flushes),
+        (step, faults.clock_steps), (outage, faults.outages),
+    ):  # fmt: skip
+        for _ in range(times):
+            yield chance.random() * plan.length_s, act
+
+
+async def _stop_faults(world: World, fleet: Fleet) -> None:
+    """From now on everything works; the frozen thaw in their time, the dead stay dead."""
+    world.note("the faults stop")
+    world.faults_stopped = True
+    for worker in fleet.alive[2:]:
+        worker.sigterm()
+    if not fleet.alive:
+        fleet.add(4)
+
+
+async def _drain(world: World, watch: Watch, fleet: Fleet) -> None:
+    """Until every job has ended; whatever waits for a time gets there by a jump."""
+    jumps, tries, seen, since = 0, 0, -1, world.loop.now_s
+    while watch.unfinished:
+        await asyncio.sleep(0.5)
+        if not [worker for worker in fleet.alive if worker.process.frozen_until <= world.loop.now_s]:
+            fleet.add(4)
+        running = any(job.turns and not job.turns[-1].closed_by for job in watch.unfinished)
+        if watch.progress != seen:
+            seen, since, tries = watch.progress, world.loop.now_s, 0
+        limit_s = 60.0 if running else QUIET_S
+        if world.loop.now_s - since < limit_s:
+            continue
+        jumps += 1
+        if running or jumps > MOST_JUMPS:
+            waiting = ", ".join(job.id for job in watch.unfinished)
+            world.fail("durable", f"these jobs do not come to an end: {waiting}")
+            return
+        _jump(world, watch, tries)
+        tries, since = tries + 1, world.loop.now_s
+
+
+def _jump(world: World, watch: Watch, tries: int) -> None:
+    """Let the time pass that the waiting jobs need: that of the windows, then that of a limit that was learned, then up
+    to whatever is due next.
+    """
+    books = audit(world, watch.jobs)
+    now = world.redis_ms()
+    times = [
+        float(score) for key in ("due", "midnight", "expiries") for score in books.pairs(key).values()
+    ]
+    times += [float(books.pairs(key).get("until", 0)) for key, _ in books.keys("pause:")]
+    next_ms = min((at for at in times if at > now), default=now + HOUR_S * 1000)
+    stuck = [head for head in books.of_state("queued").values() if _could_run(world, books, head, now)]
+    if stuck and tries >= 2:
+        world.fail("stuck", f"{stuck[0]} could run, and does not")
+    at_most_s = (63.0, HOUR_S)[tries] if stuck else YEAR_S
+    seconds = min((next_ms - now) / 1000 + 0.001, at_most_s)
+    world.note(f"nothing moves: {seconds:.3f} s pass")
+    world.loop.jump(seconds)
+    world.age()
+
+
+def _could_run(world: World, books: Books, head: dict[str, Any], now: int) -> bool:
+    """Whether nothing but a provider's window can hold this queued job back."""
+    who, config = head["u"], world.plan.config
+    if any(job == head for job in _due(books)) or now >= head["x"]:
+        return False
+    tier = config.tier(world.plan.tier(who))
+    running = int(books.pairs(f"queue:{who}").get("running", 0))
+    if tier.max_concurrent is not None and running >= tier.max_concurrent:
+        return False
+    paused = [float(books.pairs(f"pause:{pool.id}").get("until", 0)) > now for pool in config.pools(head["n"])]
+    if all(paused):
+        return False
+    return "day" in head or _has_budget(world, books, head, now)
+
+
+def _due(books: Books) -> list[dict[str, Any]]:
+    return [books.heads[job_id] for job_id in books.pairs("due")]
+
+
+def _has_budget(world: World, books: Books, head: dict[str, Any], now: int) -> bool:
+    from tests.simulation.books import _budget, _payers
+    from tests.jobs.builders import day_of
+
+    for who in _payers(head["u"]):
+        limit = _budget(world, who)
+        if limit is not None and int(books.text(f"tokens:{who}:{day_of(now)}") or 0) + head["et"] > limit:
+            return False
+    return True
+
+
+async def _rest(world: World, watch: Watch, fleet: Fleet, crowd: Crowd) -> None:
+    """All jobs have ended: the workers go, and what is left in Redis is what should be."""
+    jobs = list(watch.jobs.values())
+    judge_healthy_workers(world, jobs)
+    judge_windows(world)
+    for worker in fleet.alive:
+        worker.sigterm()
+    while [worker for worker in fleet.workers if not worker.process.killed and not worker.process.gone]:
+        await asyncio.sleep(1.0)
+    world.loop.jump(70)
+    world.age()
+    await crowd.sweep(forever=False)
+    books = audit(world, watch.jobs)
+    judge_ledger(world, jobs, books.lines)
+    audit_at_rest(world, books)
+    for job in jobs:
+        assert job.end is not None
+        if job.id in books.heads:
+            if watch.stored(job.id) != job.end.stored:
+                world.fail("final", f"{job.id} is no longer what it was at its end: {books.heads[job.id]}")
+        elif not watch.forgotten(job):
+            world.fail("durable", f"{job.id} is gone before its time")
+    world.loop.jump(YEAR_S)
+    world.age()
+    await crowd.sweep(forever=False)
+    audit_after_a_year(world)
+
+
+def _unhandled(world: World, context: MutableMapping[str, Any]) -> None:
+    error = context.get("exception")
+    if not world.over and not isinstance(error, Killed):
+        world.fail("internal", f"{context.get('message')}: {error!r}")
+
+
+@contextmanager
+def _heard(world: World) -> Iterator[None]:
+    """Our own code's logs: into the trace, and an error among them is a violation."""
+
+    def keep(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if method in ("error", "exception", "critical"):
+            world.fail("internal", f"logged as an error: {dict(event)}")
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[keep])
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _end(loop: VirtualLoop) -> None:
+    """Throw what still waits out of its wait, and close."""
+    while waiting := asyncio.all_tasks(loop):
+        for task in waiting:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(waiting))
+    loop.close()
+
+

@@ -1,0 +1,264 @@
+"""Sees every script run and judges on the spot what can be judged there: claims, fencing, ends that change."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tests.simulation.facts import End, Job, Turn
+from tests.simulation.provider import Attempt
+from tests.simulation.verdict import judge_end, judge_write
+from tests.simulation.world import AGE_EVERY_MS, Process, World
+from tests.simulation.wire import Part
+from tests.jobs.builders import day_of
+
+FIRST_PROBE_MS = 30_000
+"""The shortest pause after an alarm."""
+ALARM_FORGOTTEN_MS = 1_200_000 - 2 * AGE_EVERY_MS
+"""How long after its pause an alarm is certainly remembered when no job was tried."""
+
+
+class Watch:
+    """The world's witness. `jobs`: all that were accepted; `progress` counts what moved a job."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.jobs: dict[str, Job] = {}
+        self.turns: dict[str, Turn] = {}
+        self.progress = 0
+        self._keys: dict[tuple[str, str], str] = {}
+        self._claims: dict[tuple[str, str], set[str]] = {}
+        self._paused_until: dict[str, tuple[int, bool]] = {}
+
+    @property
+    def unfinished(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.end is None]
+
+    def before(self, script: str, arguments: Sequence[Part]) -> object:
+        """For a settle or a put-back that comes too late: all there is, for nothing may change."""
+        if script not in ("settle", "retry"):
+            return None
+        job_id, token = str(arguments[2]), str(arguments[3])
+        [stored] = self._world.wire.call(("HGET", f"job:{job_id}", "h"))
+        head = json.loads(stored) if stored else {}
+        late = head.get("st") != "running" or head.get("lt") != token
+        return self._world.wire.dump() if late else None
+
+    def after(
+        self, process: Process, script: str, arguments: Sequence[Part], reply: Any, noted: object
+    ) -> None:
+        now = int(arguments[0 if script == "publish" else 1]) if script not in _WITHOUT_TIME else 0
+        match script:
+            case "submit":
+                self._submitted(arguments, reply, now)
+            case "claim":
+                self._claimed(process, arguments, reply, now)
+            case "settle" | "retry":
+                if noted is None:
+                    self._closed(script, arguments, reply, now)
+                else:
+                    self._came_late(process, script, arguments, reply, noted)
+            case "renew":
+                self._renewed(arguments, reply)
+            case "cancel":
+                self._cancelled(arguments, reply, now)
+            case "erase":
+                self._erased(arguments, reply)
+            case "read":
+                self._read(arguments, reply)
+            case _:
+                pass
+
+    def ended(self, job_id: str) -> None:
+        """A job's end was published: once, and from now on nothing of it changes."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            self._world.fail("durable", f"{job_id} ended, which nobody was told was accepted")
+            return
+        if job.end is not None:
+            self._world.fail("final", f"{job_id} ended twice: {job.end.state}, then again")
+            return
+        self.progress += 1
+        stored = self.stored(job_id)
+        head = json.loads(stored[0] or b"{}")
+        error = json.loads(stored[2]) if stored[2] else None
+        job.end = End(self._world.redis_ms(), head, stored[1], error, stored)
+        self._world.note(f"{job_id} has {job.end.state} {job.end.code}")
+        judge_end(self._world, job)
+
+    def stored(self, job_id: str) -> tuple[bytes | None, ...]:
+        """Record, result and error as they are in Redis now."""
+        [values] = self._world.wire.call(("HMGET", f"job:{job_id}", "h", "r", "e"))
+        return tuple(values)
+
+    def forgotten(self, job: Job) -> bool:
+        """Whether the job's record may be gone: erased, or kept for as long as was configured."""
+        if job.erased:
+            return True
+        kept_ms = self._world.plan.config.retention.jobs_s * 1000
+        return job.end is not None and self._world.redis_ms() + AGE_EVERY_MS >= job.end.at_ms + kept_ms
+
+    def written(self, attempt: Attempt) -> None:
+        """A worker sends a job."""
+        turn = self.turns[attempt.token]
+        judge_write(self._world, self.jobs[attempt.job], turn)
+        turn.attempt = attempt
+
+    def _submitted(self, arguments: Sequence[Part], reply: Any, now: int) -> None:
+        job_id, head, digest, payload = (
+            str(arguments[2]), json.loads(arguments[3]), str(arguments[6]), str(arguments[7])
+        )  # fmt: skip
+        outcome, answered = reply[0].decode(), json.loads(reply[1])
+        who, estimate = head["u"], head["et"]
+        known = self.jobs.get(self._keys.get((who, digest), "")) if digest else None
+        if known is not None and known.id != job_id and self.forgotten(known):
+            known = None
+        if outcome == "accepted":
+            if job_id in self.jobs:
+                return
+            if known is not None:
+                self._world.fail("once per key", f"{job_id} was made though {known.id} has the same key")
+            due_ms = max(now, head.get("nb", 0))
+            self.jobs[job_id] = Job(
+                job_id, who, head["n"], head["pt"], head["ot"], head["rt"], bool(head.get("w")), digest, payload,
+                now, now + head["x"], day_of(due_ms),
+            )  # fmt: skip
+            if digest:
+                self._keys[who, digest] = job_id
+            self.progress += 1
+            self._world.note(f"{job_id} of {who} is accepted: {arguments[3]!s} {digest[:4]}")
+            return
+        self._world.note(f"{job_id} of {who} is answered {outcome}")
+        if outcome == "replayed":
+            if known is None or reply[2].decode() != known.id:
+                self._world.fail("once per key", f"{job_id} was answered with {reply[2].decode()}, not {known}")
+        elif outcome == "idempotency_key_reused":
+            if known is None or known.payload == payload:
+                self._world.fail("once per key", f"{job_id} was refused for its key, known for {known}")
+        elif outcome == "budget_exhausted":
+            same_day = day_of(max(now, head.get("nb", 0))) == day_of(now)
+            limit = answered.get("tl")
+            alone = not who.startswith("ip:")
+            if same_day and alone and (limit is None or answered["tt"] + estimate <= limit):
+                self._world.fail("budget", f"{job_id} of {estimate} tokens was refused with room for it: {answered}")
+        elif outcome == "queue_full":
+            jobs, tokens = answered.get("mj"), answered.get("mt")
+            if not (
+                (jobs is not None and answered["qj"] + 1 > jobs)
+                or (tokens is not None and answered["qt"] + estimate > tokens)
+            ):
+                self._world.fail("budget", f"{job_id} was refused by a queue that is not full: {answered}")
+
+    def _claimed(self, process: Process, arguments: Sequence[Part], reply: Any, now: int) -> None:
+        worker, sequence, slots = str(arguments[2]), str(arguments[3]), int(arguments[4])
+        rows = [(row[0].decode(), row[1].decode(), row[2].decode()) for row in reply[2:]]
+        tokens = {token for _, token, _ in rows}
+        again = self._claims.get((worker, sequence))
+        if again is not None and not tokens <= again:
+            self._world.fail("repeatable", f"claim {sequence} of {worker}, repeated, gave other jobs")
+        if len(rows) > slots:
+            self._world.fail("repeatable", f"{worker} got {len(rows)} jobs for {slots} slots")
+        if again is not None:
+            return
+        if rows:
+            self._claims[worker, sequence] = tokens
+        for job_id, token, pool in rows:
+            self._world.note(f"{worker} has claimed {job_id} under {token} for {pool}")
+            self.progress += 1
+            job = self.jobs[job_id]
+            if job.end is not None:
+                self._world.fail("final", f"{job_id} was claimed after its end")
+            if token in self.turns:
+                self._world.fail("fenced", f"the lease token {token} was given twice")
+            if now >= job.expires_ms:
+                self._world.fail("final", f"{job_id} was claimed after it had expired")
+            until, alarm = self._paused_until.get(pool, (0, False))
+            alarm = alarm and now < until + ALARM_FORGOTTEN_MS
+            if now < until:
+                self._world.fail("paused", f"{job_id} was claimed for {pool}, which is paused until {until}")
+            if alarm:
+                self._paused_until[pool] = (now + FIRST_PROBE_MS, True)
+            self.turns[token] = Turn(token, pool, process, now, day_of(now))
+            job.turns.append(self.turns[token])
+
+    def _closed(self, script: str, arguments: Sequence[Part], reply: Any, now: int) -> None:
+        job_id, turn = str(arguments[2]), self.turns[str(arguments[3])]
+        outcome = reply.decode()
+        if outcome == "lost":
+            self._world.fail("fenced", f"a {script} of {job_id} in time, under its own token, was answered lost")
+        self.progress += 1
+        turn.closed_by = script
+        if script == "settle":
+            turn.how, turn.charged = str(arguments[7]), arguments[5] != ""
+            turn.asked = arguments[4] == "asked"
+            pause = arguments[11]
+            if arguments[4] == "succeeded" and self._paused_until.get(turn.pool, (0, False))[1]:
+                del self._paused_until[turn.pool]
+        else:
+            turn.how, turn.back = str(arguments[6]), outcome == "queued"
+            turn.counted = not turn.back or str(arguments[5]) == "1"
+            pause = arguments[8]
+        self._world.note(f"{script} of {job_id} under {turn.token}: {turn.how}, {outcome}")
+        if pause:
+            said = json.loads(pause)
+            until, alarm = self._paused_until.get(turn.pool, (0, False))
+            if not said["alarm"] or not alarm:
+                ms = FIRST_PROBE_MS if said["alarm"] else said["ms"]
+                self._paused_until[turn.pool] = (max(until, now + ms), alarm or said["alarm"])
+
+    def _came_late(
+        self, process: Process, script: str, arguments: Sequence[Part], reply: Any, before: object
+    ) -> None:
+        job_id, token = str(arguments[2]), str(arguments[3])
+        self._world.note(f"{process.name}: {script} of {job_id} under {token} comes too late: {reply!r}")
+        if self._world.wire.dump() != before:
+            self._world.fail("fenced", f"a {script} of {job_id} under the old token {token} changed something")
+
+    def _renewed(self, arguments: Sequence[Part], reply: Any) -> None:
+        lost = {job_id.decode() for job_id in reply[0]}
+        for lease in arguments[6:]:
+            job_id, token = str(lease).split(" ", 1)
+            job = self.jobs[job_id]
+            over = job.end is not None or job.turns[-1].token != token or job.turns[-1].closed_by
+            if over and job_id not in lost:
+                self._world.fail("fenced", f"the lease of {job_id} under {token} was renewed after its end")
+
+    def _cancelled(self, arguments: Sequence[Part], reply: Any, now: int) -> None:
+        who, job_id, outcome = str(arguments[2]), str(arguments[3]), reply[0].decode()
+        self._world.note(f"{who} cancels {job_id}: {outcome}")
+        job = self.jobs.get(job_id)
+        if job is None or job.user != who:
+            if outcome != "not_found":
+                self._world.fail("apart", f"{who} was told {outcome} of {job_id}, which is not his")
+            return
+        if outcome in ("cancelled", "requested"):
+            job.asked_ms = now
+        if outcome == "not_found" and not self.forgotten(job):
+            self._world.fail("durable", f"{job_id} is gone")
+        if outcome == "requested" and job.end is not None:
+            self._world.fail("final", f"{job_id}, which had ended, was asked to stop")
+
+    def _erased(self, arguments: Sequence[Part], reply: Any) -> None:
+        who, job_id, outcome = str(arguments[2]), str(arguments[3]), reply[0].decode()
+        job = self.jobs.get(job_id)
+        if outcome == "erased":
+            self._world.note(f"{who} erases {job_id}")
+            if job is None or job.user != who:
+                self._world.fail("apart", f"{who} erased {job_id}, which is not his")
+            elif job.end is None:
+                self._world.fail("durable", f"{job_id} was erased before its end")
+            else:
+                job.erased = True
+
+    def _read(self, arguments: Sequence[Part], reply: Any) -> None:
+        who, job_id = str(arguments[2]), str(arguments[3])
+        job = self.jobs.get(job_id)
+        if len(reply) == 1:
+            if job is not None and job.user == who and not self.forgotten(job):
+                self._world.fail("durable", f"{who} reads {job_id} and finds nothing")
+        elif job is None or job.user != who:
+            self._world.fail("apart", f"{who} reads {job_id}, which is not his")
+
+
+_WITHOUT_TIME = frozenset(
+    {"goodbye", "users_create", "users_change", "users_put_key", "users_expire_key", "users_revoke_key", "users_touch_key"}
+)

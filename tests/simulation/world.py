@@ -1,0 +1,276 @@
+"""What everybody in a schedule shares: simulated time, the connection to Redis, the processes, and what was seen."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+
+from jobs import claims, store, users
+from limiter.scripts import Script
+from tests.simulation.clockwork import VirtualLoop
+from tests.simulation.plan import Plan
+from tests.simulation.wire import Part, Wire
+
+if TYPE_CHECKING:
+    from tests.simulation.provider import Provider
+
+NOW = -(2**53)
+"""Stands for the time of the moment in which a script runs; a clock that is asked for earlier cannot know that."""
+
+MOST_SCRIPTS = 20_000
+"""A schedule that runs more has got into a circle."""
+AGE_EVERY_MS = 10_000
+
+
+class Killed(BaseException):  # noqa: N818  (it is what happened to a process, not an error of its code)
+    """Thrown into whatever still waits when a schedule is over, so that no cleanup of a dead process runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something that must never happen, has."""
+
+    invariant: str
+    message: str
+
+
+class Witness(Protocol):
+    """Sees each script that runs, with its arguments and its answer, whether or not anybody gets that."""
+
+    def before(self, script: str, arguments: Sequence[Part]) -> object: ...
+
+    def after(self, process: "Process", script: str, arguments: Sequence[Part], reply: Any, noted: object) -> None: ...
+
+    def ended(self, job_id: str) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """An API process or a worker. A killed one is frozen for ever."""
+
+    world: "World"
+    name: str
+    frozen_until: float = 0.0
+    killed: bool = False
+    was_frozen: bool = False
+    renewals_lost: int = 0
+    gone: bool = False
+    told: Callable[[str], None] | None = None
+
+    async def gate(self) -> None:
+        """Returns when this process may go on: passed before and after all that reaches beyond it."""
+        loop = self.world.loop
+        while True:
+            if self.world.over:
+                raise Killed
+            if self.killed:
+                await loop.create_future()
+            left_s = self.frozen_until - loop.time()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(left_s)
+
+
+@dataclass(eq=False)
+class World:
+    """`fail` ends the schedule; `trace` tells what happened, a line for each event."""
+
+    plan: Plan
+    wire: Wire
+    loop: VirtualLoop
+    witness: Witness = field(init=False)
+    provider: "Provider" = field(init=False)
+    processes: list[Process] = field(default_factory=list)
+    sleepers: dict[Process, asyncio.Future[None]] = field(default_factory=dict)
+    trace: list[str] = field(default_factory=list)
+    violation: Violation | None = None
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+    faults_stopped: bool = False
+    over: bool = False
+    step_ms: int = 0
+    outage_until: float = 0.0
+    had_outage: bool = False
+    scripts_run: int = 0
+
+    def __post_init__(self) -> None:
+        self.chance = self.plan.random("network")
+        self._names = {script.sha: name for name, script in all_scripts().items()}
+        self._aged_ms = self.redis_ms()
+
+    def redis_ms(self) -> int:
+        """The time by Redis's clock, Unix ms."""
+        return self.plan.start_ms + int(self.loop.now_s * 1000 + 0.5) + self.step_ms
+
+    def note(self, text: str) -> None:
+        self.trace.append(f"{self.loop.now_s:11.4f}  {text}")
+
+    def fail(self, invariant: str, message: str) -> None:
+        """The first violation counts."""
+        if self.violation is None:
+            self.violation = Violation(invariant, message)
+            self.note(f"VIOLATION  {invariant}: {message}")
+            self.failed.set()
+
+    def process(self, name: str) -> Process:
+        process = Process(self, name)
+        self.processes.append(process)
+        return process
+
+    def kill(self, process: Process) -> None:
+        """kill -9."""
+        self.note(f"{process.name} is killed")
+        process.killed = True
+        self.sleepers.pop(process, None)
+
+    def freeze(self, process: Process, seconds: float) -> None:
+        self.note(f"{process.name} is frozen for {seconds:.3f} s")
+        process.frozen_until = max(process.frozen_until, self.loop.now_s + seconds)
+        process.was_frozen = True
+
+    async def blpop_wake(self, process: Process, seconds: float) -> None:
+        """Sleep until a wake token is there, at most so long: BLPOP on the wake list."""
+        await process.gate()
+        if self._outage() or self.wire.call(("LPOP", "wake"))[0] is not None:
+            return
+        woken: asyncio.Future[None] = self.loop.create_future()
+        self.sleepers[process] = woken
+        try:
+            async with asyncio.timeout(seconds):
+                await woken
+        except TimeoutError:
+            pass
+        finally:
+            if self.sleepers.get(process) is woken:
+                del self.sleepers[process]
+        await process.gate()
+
+    def age(self) -> None:
+        """Let keys end whose time has come by the simulated clock."""
+        passed_ms = self.redis_ms() - self._aged_ms
+        if passed_ms > 0:
+            self._aged_ms += passed_ms
+            self.wire.age(passed_ms)
+
+    def run_script(self, process: Process, sha: str, arguments: Sequence[Part]) -> Any:
+        """Run a script now. Raises redis.exceptions.ResponseError and NoScriptError as a client does."""
+        now = self.redis_ms()
+        if now - self._aged_ms >= AGE_EVERY_MS:
+            self.age()
+        name = self._names[sha]
+        self.scripts_run += 1
+        if self.scripts_run > MOST_SCRIPTS:
+            self.fail("durable", f"the schedule does not come to an end: {MOST_SCRIPTS} scripts have run")
+            raise Killed
+        filled = [now if argument == NOW else argument for argument in arguments]
+        noted = self.witness.before(name, filled)
+        tokens = ("LPOP", "wake", len(self.sleepers)) if self.sleepers else ("PING",)
+        try:
+            reply, tokens_taken = self.wire.call(("EVALSHA", sha, 0, *filled), tokens)
+        except ResponseError as error:
+            if not isinstance(error, NoScriptError):
+                self.fail("scripts", f"{name} failed: {error}")
+            raise
+        self._wake(tokens_taken if self.sleepers else None)
+        self.witness.after(process, name, filled, reply, noted)
+        self._hand_on_pushes()
+        return reply
+
+    def _wake(self, tokens: Any) -> None:
+        for _ in tokens or ():
+            sleeper = next(iter(self.sleepers))
+            woken = self.sleepers.pop(sleeper)
+            if not woken.done():
+                woken.set_result(None)
+
+    def _hand_on_pushes(self) -> None:
+        pushes, self.wire.pushes = self.wire.pushes, []
+        for channel, message in pushes:
+            if channel == "done":
+                self.witness.ended(message)
+            elif self.faults_stopped or self.chance.random() >= self.plan.faults.lost_messages:
+                name = channel.removeprefix("worker:")
+                for process in self.processes:
+                    if process.name == name and process.told is not None and not process.killed:
+                        self.loop.create_task(self._tell(process, message)).add_done_callback(_retrieve)
+
+    async def _tell(self, process: Process, message: str) -> None:
+        await asyncio.sleep(0.001)
+        await process.gate()
+        if process.told is not None:
+            process.told(message)
+
+    def _outage(self) -> bool:
+        return self.loop.now_s < self.outage_until
+
+    async def cross(self, process: Process, *, back: bool) -> None:
+        """The way of a command to Redis, or of its answer back. Raises redis.exceptions.ConnectionError."""
+        faults = self.plan.faults
+        if self.faults_stopped:
+            await asyncio.sleep(0.0005)
+        else:
+            slow = self.chance.random() < faults.slow_calls
+            await asyncio.sleep(self.chance.random() * (0.7 if slow else 0.004))
+        await process.gate()
+        if self._outage():
+            raise RedisConnectionError("Redis is away")
+        lost = faults.lost_answers if back else faults.lost_requests
+        if not self.faults_stopped and lost and self.chance.random() < lost:
+            self.note(f"{process.name} loses {'the answer' if back else 'its connection before that'}")
+            raise RedisConnectionError("the connection broke")
+
+
+class Link:
+    """One process's client of Redis: what Runner, Script and Claims ask of `redis.asyncio.Redis`, and no more."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.world
+
+    async def evalsha(self, sha: str, numkeys: int, *arguments: Part) -> Any:
+        del numkeys
+        return await self._ask(lambda: self._world.run_script(self._process, sha, arguments))
+
+    async def script_load(self, script: str) -> Any:
+        return await self._ask(lambda: self._world.wire.call(("SCRIPT", "LOAD", script))[0])
+
+    async def set(self, name: str, value: str, *, nx: bool) -> Any:
+        assert nx
+        return await self._ask(lambda: self._world.wire.call(("SET", name, value, "NX"))[0])
+
+    async def get(self, name: str) -> Any:
+        return await self._ask(lambda: self._world.wire.call(("GET", name))[0])
+
+    async def _ask(self, what: Callable[[], Any]) -> Any:
+        await self._world.cross(self._process, back=False)
+        answer = what()
+        await self._world.cross(self._process, back=True)
+        return answer
+
+
+def all_scripts() -> dict[str, Script]:
+    """The scripts of all stubs by name, as they are at the moment: a planted bug may have changed them."""
+    found = [
+        script
+        for module in (claims, store, users)
+        for script in vars(module).values()
+        if isinstance(script, Script)
+    ]
+    return {script.name: script for script in found}
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+async def until_it_serves(operation: Callable[[], Awaitable[Any]]) -> None:
+    """Repeat what needs Redis until it was there for it."""
+    while True:
+        try:
+            await operation()
+            return
+        except RedisConnectionError:
+            await asyncio.sleep(0.2)
