@@ -7,6 +7,8 @@ import structlog
 
 from api.errors import Problem, problem_of
 
+CANCEL_AGAIN_S = 0.2
+
 log = structlog.get_logger(__name__)
 
 
@@ -29,11 +31,13 @@ class Background:
 
     async def stop(self) -> None:
         """Cancel what runs, and wait until it has ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        tasks = set(self._tasks)
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            # Once is not enough: asyncio.wait_for of Python 3.11, which redis-py uses, loses a cancellation that comes
+            # at the moment of its result.
+            _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
 
 
 async def repeat(name: str, interval_s: float, action: Callable[[], Awaitable[None]]) -> None:

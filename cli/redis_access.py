@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from cli.embedded import EmbeddedValkey
 from cli.errors import CommandError
-from jobs.connection import connect
+from jobs.connection import connect, durability_problems, server_facts
 from jobs.environment import Environment
 from jobs.logging import redact
 
@@ -20,9 +20,11 @@ WATCH_EVERY_S = 1.0
 async def redis_server(environment: Environment, report: Callable[[str], None]) -> AsyncIterator[str]:
     """The URL of a Redis that is there for as long as this lasts: should an embedded one die, it is started again.
 
-    `report` gets a line for each trouble. Raises CommandError if it cannot be started to begin with.
+    `report` gets a line for each trouble. Raises CommandError if it cannot be started, reached or trusted with jobs to
+    begin with.
     """
     if environment.redis_url is not None:
+        await _check(environment.redis_url)
         yield environment.redis_url
         return
     server = EmbeddedValkey(environment.data_dir)
@@ -69,6 +71,14 @@ async def connected(url: str) -> AsyncIterator[Redis]:
         raise CommandError(f"Redis cannot be used: {reason}; look at it with `penstock doctor`") from None
     finally:
         await redis.aclose()
+
+
+async def _check(url: str) -> None:
+    async with connected(url) as redis:
+        facts = await server_facts(redis)
+    errors = [problem.message for problem in durability_problems(facts) if problem.severity == "error"]
+    if errors:
+        raise CommandError("\n".join(f"the Redis at REDIS_URL cannot be used: {error}" for error in errors))
 
 
 async def _watch(server: EmbeddedValkey, ending: asyncio.Event, report: Callable[[str], None]) -> None:

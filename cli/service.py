@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import httpx2
+from pydantic import ValidationError
 
 from cli.errors import CommandError
 from cli.secrets import Secrets
 from cli.supervisor import Supervisor
+from cli.wire import Problem
 
 # A large append-only file takes a while to be read back.
 READY_WITHIN_S = 120.0
@@ -71,11 +73,18 @@ async def until_ready(url: str, *, within_s: float = READY_WITHIN_S) -> None:
                 answer = await http.get(url)
                 if answer.is_success:
                     return
-                last = answer.text.strip()[:300] or f"status {answer.status_code}"
+                last = _told(answer)
             except httpx2.HTTPError:
                 last = "it does not answer"
             await asyncio.sleep(_POLL_S)
     raise CommandError(f"{url} was not ready within {within_s:g} s: {last}")
+
+
+def _told(answer: httpx2.Response) -> str:
+    try:
+        return Problem.model_validate_json(answer.content).detail
+    except ValidationError:
+        return f"it answers {answer.status_code}"
 
 
 def child_environment(redis_url: str, secrets: Secrets, **more: str) -> dict[str, str]:

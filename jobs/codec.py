@@ -39,6 +39,8 @@ def encode_head(job: NewJob) -> str:
     }
     if job.on_budget == "wait":
         head["w"] = True
+    if job.replays is not None:
+        head["rp"] = job.replays
     if job.not_before_ms is not None:
         head["nb"] = job.not_before_ms
     return _json(head)
@@ -153,6 +155,28 @@ def decode_limits(user: str, stored: bytes) -> LimitsView:
         max_queued_jobs=v.get("mj"),
         max_queued_tokens=v.get("mt"),
         now_ms=v["now"],
+    )
+
+
+def decode_replay(dead_id: str, new_id: str, head: bytes, info: bytes, body: bytes) -> NewJob:
+    """A submission that does again what a dead job was to do, with all the time that job had."""
+    h = json.loads(head)
+    i = json.loads(info)
+    return NewJob(
+        id=new_id,
+        user=h["u"],
+        name=h["n"],
+        body=body,
+        prompt_tokens=h["pt"],
+        output_tokens=h["ot"],
+        endpoint=i["endpoint"],
+        custom_id=i["custom_id"],
+        metadata=i["metadata"],
+        priority=_PRIORITY[h["pr"]],
+        expires_after_ms=h["x"] - h["c"],
+        retry=cast(RetryPolicy, h["rt"]),
+        on_budget="wait" if h.get("w") else "reject",
+        replays=dead_id,
     )
 
 

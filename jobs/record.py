@@ -106,6 +106,7 @@ class NewJob:
     idempotency_key: str | None = None
     payload_digest: str = ""
     anonymous: bool = False
+    replays: str | None = None
 
     @property
     def estimated_tokens(self) -> int:

@@ -23,15 +23,12 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """str.lower() would also turn the Kelvin sign into a k."""
 
-_DOTS = "\u3002\uff0e\uff61"
-"""What IDNA takes for a dot beside the dot itself."""
-
 
 def read_host(text: str) -> Host | Refused:
     """The host that `text`, the part of a URL between userinfo and port, spells.
 
     Names in other scripts become their ASCII form by IDNA 2008, without the mappings of UTS 46 (which would
-    make digits and dots out of look-alikes).
+    make digits and dots out of their look-alikes).
     """
     if text.startswith("["):
         return _read_ipv6(text)
@@ -40,8 +37,6 @@ def read_host(text: str) -> Host | Refused:
         return Refused("host", "has no host")
     if host.endswith("."):
         return Refused("trailing_dot", "has a dot after its host; leave it out")
-    if any(dot in host for dot in _DOTS):
-        return _refused_spelling("has dots that are none; write them as '.'")
     if not host.isascii():
         return _read_international(host)
     if _NUMBER.fullmatch(host.rpartition(".")[2]):

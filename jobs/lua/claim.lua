@@ -100,7 +100,7 @@ local function place(id, head, pools)
           learned.expected(settings.spec, head.u, head.pt, head.ot))
         if not refusal and not kept_from(settings.spec, id, head) then return settings end
         if refusal and not full then full = may_keep(settings.spec, id) and refused or {} end
-        if ms then wait = math.min(wait, ms) end
+        if refusal and ms then wait = math.min(wait, ms) end
       end
     end
   end

@@ -10,11 +10,12 @@
 --   pt, ot, et estimated tokens (prompt, output, both), day of the budget hold, ik key digest of idempotency
 --   at attempts, th throttled in a row, un attempts of unknown outcome, fc failed connections in a row, dw dead workers
 --   lt lease token (also the receipt of the attempt), wk worker, po pool, wt and nw weights of its last turn
---   cx asked to end: 'cancelled' or 'expired';  us usage {p, c, t, h, s};  co cost in nano-USD
+--   rp the dead job it replays;  cx asked to end: 'cancelled' or 'expired';  us usage {p, c, t, h, s};  co cost in nano-USD
 -- @use clock
 -- @use keys
 -- @use lane
 -- @use pool
+-- @use overtaking
 -- @use rate
 -- @use budget
 
@@ -48,7 +49,10 @@ local function blocked(id, head, now)
     if settings then
       local paused = pool.paused(name, now)
       local why, wait = 'provider_paused', paused
-      if paused == 0 then why, wait = window.refusal(settings.spec, now, learned.expected(settings.spec, head.u, head.pt, head.ot)) end
+      if paused == 0 then
+        why, wait = window.refusal(settings.spec, now, learned.expected(settings.spec, head.u, head.pt, head.ot))
+        if not why and overtaking.kept_from(settings.spec, now, id, head.et) then why, wait = 'provider_tokens', nil end
+      end
       if not why then
         reason, at = nil, nil
         break

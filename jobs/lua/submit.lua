@@ -1,5 +1,5 @@
 -- submit: count the request, check what must hold, promise the budget, write the job into its lane, wake a worker.
--- ARGV     epoch, now ('' = server), id, head (JSON: u n pr w rt nb pt ot et, x as ms after now), info, body,
+-- ARGV     epoch, now ('' = server), id, head (JSON: u n pr w rt nb pt ot et rp, x as ms after now), info, body,
 --          digest of the idempotency key ('' = none), digest of the payload
 -- Returns  {'accepted' | 'replayed', limits, view...} | {refusal, limits, wait ms or -1, detail}; see record.lua
 -- Touches  rate.lua, budget.lua, record.lua, lane.lua, finish.lua, wake.lua; idem:<user>:<digest>, sequence
@@ -23,12 +23,14 @@ local function refused(reason, wait, detail)
   return {reason, record.limits(who, now, rates), wait and int(wait) or '-1', detail or ''}
 end
 
--- Checks. The rate counts what comes after it, whatever that answers.
+-- Checks. The rate counts what comes after it, whatever that answers; a replay is the operator's doing, not the user's.
 if redis.call('EXISTS', key.job(id)) == 1 then return accepted('accepted', id) end
 local limits = user.limits(who)
-local allowed, wait
-allowed, wait, rates = rate.hit(who, limits.rate, now)
-if not allowed then return refused('rate_limited', wait) end
+if not head.rp then
+  local allowed, wait
+  allowed, wait, rates = rate.hit(who, limits.rate, now)
+  if not allowed then return refused('rate_limited', wait) end
+end
 
 local first = digest ~= '' and redis.call('GET', key.idempotency(who, digest))
 if first then
@@ -54,6 +56,7 @@ if not head.w then
 end
 
 -- Writes.
+if head.rp then redis.call('ZREM', key.DEAD, head.rp) end
 head.c, head.x, head.st, head.at, head.v = now, now + head.x, 'queued', 0, 0
 head.q = redis.call('INCR', key.SEQUENCE)
 local keep = tonumber(redis.call('HGET', key.RETENTION, 'jobs') or DAY_MS)

@@ -16,7 +16,7 @@ local learned = {}
 local LOWERED, RECOVERED_A_MS = 0.7, 0.05 / 60000
 -- Of a normal distribution 0.1 % lies beyond 3.1 standard deviations; but a window is filled up again and again while its
 -- calls end, and each time may be the one. Measured by bench/utilisation.py.
-local LEAST_Z, MOST_Z, WIDER_Z = 3700, 8000, 500
+local LEAST_Z, MOST_Z, WIDER_Z = 3300, 8000, 500
 local ENOUGH, ENOUGH_OF_USER = 20, 50
 local DAY_LIFE = 86400000
 

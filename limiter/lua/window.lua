@@ -147,9 +147,17 @@ local function expected_excess(w, tokens, variance)
   return worst
 end
 
+-- Calls on expected tokens are spread: no more is in flight than a quarter above what the limit lets end in the time of a
+-- usual call. Bursts would come back each minute, and a window that one of them passes stays over for most of it; an even
+-- flow leaves it at once.
+local function enough_in_flight(w)
+  return w.foresight and w.known.duration > 0 and w.F * MINUTE >= 1.25 * w.limit * w.known.duration
+end
+
 -- ms until `tokens` more fit one window: 0 if they do, nil if only a settle can help.
 local function until_tokens(w, tokens, variance)
   if not w.limit then return 0 end
+  if enough_in_flight(w) then return nil end
   local less = w.known.less_tokens
   local spread = w.foresight and learned.spread(w.known.z, w.V, variance, 1) or 0
   if w.mode == 'strict' then

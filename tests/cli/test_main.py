@@ -20,6 +20,8 @@ COMMANDS = [
     ("usage",),
     ("limits",),
     ("doctor",),
+    ("ledger",),
+    ("ledger", "verify"),
     ("keys",),
     ("keys", "create"),
     ("keys", "list"),

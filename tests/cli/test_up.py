@@ -15,6 +15,7 @@ from tests.cli.conftest import Run
 from tests.cli.running import RunningUp, is_gone, running_up
 from tests.cli.waiting import wait_until
 from tests.simulator.process import SimulatorProcess, started
+from tests.support.valkey import ValkeyProcess, running_valkey
 
 CONFIG = """\
 providers:
@@ -83,12 +84,19 @@ def test_children_do_not_outlive_a_killed_parent(configured: Path, penstock: Run
     assert penstock("keys", "list").status == 0
 
 
-def test_a_worker_that_dies_is_replaced(configured: Path, penstock: Run) -> None:
-    with running_up(configured) as up:
+def test_a_worker_that_dies_is_replaced_over_a_redis_of_its_own(
+    configured: Path, penstock: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        running_valkey(configured / "redis", aof=True) as server,
+        running_up(configured, REDIS_URL=server.url) as up,
+    ):
+        monkeypatch.setenv("REDIS_URL", server.url)
         os.kill(up.pids["worker 1"], signal.SIGKILL)
         up.says(r"^penstock: worker 1 was ended by SIGKILL; starting it again in 0\.5 s$")
         done = penstock("submit", "Hello", "--wait", **client(penstock, up))
         assert (done.status, done.out.startswith("echo: Hello")) == (0, True), done.err
+    assert [path.name for path in (configured / ".penstock").iterdir()] == ["secrets.json"]
 
 
 def test_the_embedded_server_is_replaced_too(configured: Path, penstock: Run) -> None:
@@ -110,6 +118,21 @@ def test_a_loss_of_data_is_accepted_by_the_doctor(configured: Path, penstock: Ru
         accepted = penstock("doctor", "--accept-loss")
         assert accepted.status == 0, accepted.err
         wait_until(lambda: penstock("limits", **me).status == 0)
+
+
+@pytest.mark.parametrize("command", [("up", "--port", "0"), ("demo", "--exit")], ids=" ".join)
+def test_a_redis_that_would_lose_jobs_is_not_used(
+    penstock: Run, valkey: ValkeyProcess, command: tuple[str, ...]
+) -> None:
+    done = penstock(*command, REDIS_URL=valkey.url)
+    assert done.status == 1
+    assert done.err.startswith("penstock: the Redis at REDIS_URL cannot be used: the append-only file is off")
+
+
+def test_a_redis_that_is_away_is_told_at_once(penstock: Run) -> None:
+    done = penstock("up", "--port", "0", REDIS_URL="redis://127.0.0.1:9/0")
+    assert done.status == 1
+    assert done.err.startswith("penstock: Redis cannot be used: ")
 
 
 def test_a_taken_port_stops_it_before_anything_is_started(directory: Path, penstock: Run) -> None:

@@ -50,13 +50,9 @@ class Service:
 @contextmanager
 def running_service(directory: Path) -> Iterator[Service]:
     """The service on free ports until the block ends; a user `me` on the tier `pro` has the key in PENSTOCK_KEY."""
-    shutil.copy(ROOT / "penstock.example.yaml", directory)
-    (directory / "examples").symlink_to(ROOT / "examples")
-    config = directory / "service.yaml"
     with started("tpm=60_000, rpm=600, latency_s=0.05") as simulator:
-        config.write_text(_CONFIG.format(url=simulator.url))
+        (directory / "penstock.yaml").write_text(_CONFIG.format(url=simulator.url))
         settings = {
-            "PENSTOCK_CONFIG": str(config),
             "PENSTOCK_DATA_DIR": DATA_DIR,
             "PENSTOCK_ADMIN_KEY": ADMIN_KEY,
             "PENSTOCK_LOG_LEVEL": "warning",
@@ -70,7 +66,7 @@ def running_service(directory: Path) -> Iterator[Service]:
                     "PENSTOCK_URL": up.url,
                     "PENSTOCK_KEY": _key(up.url),
                     "PENSTOCK_ADMIN_KEY": ADMIN_KEY,
-                    "OPENAI_API_KEY": "sk-of-the-documentation",
+                    "PENSTOCK_DATA_DIR": DATA_DIR,
                 },
             )
 

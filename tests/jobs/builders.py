@@ -4,7 +4,7 @@ Nothing here stands in for a part of ours: a desk is a JobStore, a worker a Clai
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -202,7 +202,7 @@ class Desk:
         return None if stored is None else stored.decode()
 
     async def hash(self, key: str) -> dict[str, str]:
-        stored = cast(dict[bytes, bytes], await self.redis.execute_command("HGETALL", key))
+        stored = await cast(Awaitable[dict[bytes, bytes]], self.redis.hgetall(key))
         return {name.decode(): value.decode() for name, value in stored.items()}
 
     async def scores(self, key: str) -> dict[str, int]:
@@ -211,12 +211,12 @@ class Desk:
         return {member.decode(): round(score) for member, score in stored}
 
     async def members(self, key: str) -> set[str]:
-        stored = cast(set[bytes], await self.redis.execute_command("SMEMBERS", key))
+        stored = await cast(Awaitable[set[bytes]], self.redis.smembers(key))
         return {member.decode() for member in stored}
 
     async def length(self, key: str) -> int:
         """How many entries a list has."""
-        return cast(int, await self.redis.execute_command("LLEN", key))
+        return await cast(Awaitable[int], self.redis.llen(key))
 
     async def keys(self) -> set[str]:
         return {key.decode() for key in await self.redis.keys("*")}
@@ -237,7 +237,7 @@ class Desk:
             case "set":
                 return await self.members(key)
             case "list":
-                return await self.redis.execute_command("LRANGE", key, 0, -1)
+                return await cast(Awaitable[list[bytes]], self.redis.lrange(key, 0, -1))
             case _:
                 return await self.redis.xrange(key)
 
@@ -268,9 +268,7 @@ class Hand:
     async def succeed(self, job: ClaimedJob, tokens: int | None = None, *, result: bytes = b"{}") -> bool:
         """Settle a complete answer; without `tokens` it used what was estimated."""
         charge = usage(job.prompt_tokens + job.output_tokens if tokens is None else tokens)
-        return await self.claims.settle(
-            job, State.SUCCEEDED, charge=charge, window="charged", result=result
-        )
+        return await self.claims.settle(job, State.SUCCEEDED, charge=charge, window="charged", result=result)
 
     async def fail(self, job: ClaimedJob, charge: Usage | None = None, window: WindowEffect = "kept") -> bool:
         """Settle a failure for good."""

@@ -11,7 +11,17 @@ from redis.asyncio import Redis
 Head: TypeAlias = dict[str, object]
 
 _STRINGS = ("tokens", "fair:virtual")
-_HASHES = ("holds", "window", "queue", "backlog", "parked", "receipts", "usage", "fair:weight", "fair:weights")
+_HASHES = (
+    "holds",
+    "window",
+    "queue",
+    "backlog",
+    "parked",
+    "receipts",
+    "usage",
+    "fair:weight",
+    "fair:weights",
+)
 _SETS = ("cancels", "usage:users")
 _ZSETS = ("lane", "due", "expiries", "leases", "receipts:due", "midnight", "fair:ready", "jobs")
 _CLASSES = "isbISB"
@@ -199,9 +209,7 @@ def _budgets(found: Kept) -> None:
     for key, rest in found.named(found.hashes, "usage:").items():
         user, _, day = rest.rpartition(":")
         spent = sum(
-            int(value)
-            for name, value in found.hashes[key].items()
-            if name.startswith(("in:", "out:"))
+            int(value) for name, value in found.hashes[key].items() if name.startswith(("in:", "out:"))
         )
         for charged in _charged(user):
             used[f"{charged}:{day}"] += spent

@@ -76,13 +76,13 @@ async def test_a_budget_without_room_blocks_before_and_after_the_job_is_parked(s
 
 
 @pytest.mark.parametrize(
-    ("limits", "reason"),
-    [({"tokens": 100}, "provider_tokens"), ({"requests": 1}, "provider_requests")],
+    ("tokens", "requests", "reason"),
+    [(100, None, "provider_tokens"), (None, 1, "provider_requests")],
 )
 async def test_a_full_window_blocks_until_it_has_room(
-    server: Redis, limits: dict[str, int], reason: str
+    server: Redis, tokens: int | None, requests: int | None, reason: str
 ) -> None:
-    desk = await Desk.open(server, config(providers={"p": provider(**limits)}))
+    desk = await Desk.open(server, config(providers={"p": provider(tokens=tokens, requests=requests)}))
     hand = await asleep(desk)
     await desk.submit(tokens=60)
     await hand.succeed(await hand.take_one())

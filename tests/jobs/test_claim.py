@@ -270,11 +270,11 @@ async def found_exactly(desk: Desk, hand: Hand) -> ClaimedJob:
     return claim.jobs[0]
 
 
-@pytest.mark.parametrize("limits", [{"tokens": 100}, {"requests": 1}])
+@pytest.mark.parametrize(("tokens", "requests"), [(100, None), (None, 1)])
 async def test_a_full_window_tells_the_exact_time_until_it_has_room(
-    server: Redis, limits: dict[str, int]
+    server: Redis, tokens: int | None, requests: int | None
 ) -> None:
-    desk = await Desk.open(server, config(providers={"p": provider(**limits)}))
+    desk = await Desk.open(server, config(providers={"p": provider(tokens=tokens, requests=requests)}))
     desk.clock.advance(137)
     await desk.submit(tokens=60)
     second = await desk.submit(tokens=60)

@@ -1,6 +1,7 @@
 """Looking names up with the operating system's resolver."""
 
 import asyncio
+import errno
 import socket
 import threading
 from ipaddress import ip_address
@@ -42,7 +43,7 @@ async def test_every_address_is_given_once_in_order_and_without_its_zone(
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), NameUnknownError),
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), NameServerError),
         (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure"), NameServerError),
-        (OSError(24, "Too many open files"), NameServerError),
+        (OSError(errno.EMFILE, "Too many open files"), NameServerError),
     ],
 )
 async def test_an_unknown_name_is_told_from_a_name_server_that_fails(

@@ -69,7 +69,7 @@ async def test_equal_users_get_equal_tokens_whatever_caps_they_ask_for(server: R
     line = Backlogs(desk, await desk.worker())
     await line.fill(ALICE, 60, 4000)
     await line.fill(BOB, 60, 1000)
-    for _ in range(80):
+    for _ in range(60):
         await line.claim(4 - len(line.running))
         await line.settle(line.running[0], 1000)
         assert line.apart() <= 2 * 4000 + line.in_flight()
@@ -83,8 +83,8 @@ async def test_users_get_tokens_by_their_weights(server: Redis) -> None:
     jobs = {"one": (1, 100), "four": (4, 50), "sixteen": (16, 100)}
     for name, (weight, tokens) in jobs.items():
         await desk.user(name, weight=weight)
-        await line.fill(name, 12 * weight * 100 // tokens, tokens)
-    for _ in range(10):
+        await line.fill(name, 7 * weight * 100 // tokens, tokens)
+    for _ in range(6):
         for job in await line.claim(25):
             await line.settle(job, job.prompt_tokens + job.output_tokens)
     total = sum(line.received.values())
@@ -94,17 +94,17 @@ async def test_users_get_tokens_by_their_weights(server: Redis) -> None:
 
 async def test_ones_own_jobs_go_by_priority_eight_to_four_to_one(server: Redis) -> None:
     desk = await Desk.open(server)
-    waiting: dict[Priority, int] = {"batch": 20, "standard": 50, "interactive": 90}
+    waiting: dict[Priority, int] = {"batch": 10, "standard": 30, "interactive": 60}
     for priority, count in waiting.items():
         for _ in range(count):
             await desk.submit(priority=priority)
     taken: Counter[str] = Counter()
     hand = await desk.worker()
-    for _ in range(5):
+    for _ in range(3):
         for job in await hand.take(26):
             taken[(await desk.read(job)).priority] += 1
             await hand.succeed(job)
-    assert taken == {"interactive": 80, "standard": 40, "batch": 10}
+    assert taken == {"interactive": 48, "standard": 24, "batch": 6}
 
 
 async def test_an_urgent_job_goes_before_ones_own_earlier_ones_and_in_order_of_submission(
@@ -166,7 +166,7 @@ async def test_names_take_turns_by_the_weights_of_those_who_wait_in_each(server:
     desk = await Desk.open(server, config(providers={"p": provider("m", "n")}))
     await desk.user("carol", weight=2)
     for user, name in ((ALICE, "m"), (BOB, "n"), ("carol", "n")):
-        for _ in range(60):
+        for _ in range(45):
             await desk.submit(user, name=name)
     hand = await desk.worker()
     taken: Counter[str] = Counter()

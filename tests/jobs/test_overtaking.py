@@ -91,6 +91,15 @@ async def test_a_kept_window_is_free_again_when_it_can_no_longer_hold_its_job(se
     assert error.code == "job_too_large"
 
 
+async def test_whoever_may_not_overtake_is_blocked_by_the_windows_tokens(server: Redis) -> None:
+    desk, hand, large = await kept(server)
+    job = await desk.submit(BOB, tokens=50)
+    assert (job.blocked_on, job.estimated_start_ms) == ("provider_tokens", None)
+    await desk.store.cancel(ALICE, large.id)
+    await hand.claim()
+    assert (await desk.read(job)).blocked_on != "provider_tokens"
+
+
 async def test_another_providers_window_is_not_kept(server: Redis) -> None:
     desk, hand, _ = await kept(server)
     await desk.store.publish(config(providers={"p": provider(tokens=1000), "q": provider("n", tokens=1000)}))

@@ -1,4 +1,4 @@
-"""Thousands of operations in no order: whatever is done when, Redis fits together, and in the end every job has ended."""
+"""Thousands of operations in no order: whatever is done when, Redis fits together, and in the end every job ends."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ from tests.jobs.invariants import check, check_at_rest, kept
 
 GUESTS = ("ip:192.0.2.1", "ip:192.0.2.2")
 USERS = (ALICE, BOB, "carol", *GUESTS)
-STEPS = 250
+STEPS = 200
 CALL_MS = 20 * SECOND_MS
 
 
@@ -249,7 +249,7 @@ class Walk:
         raise AssertionError(f"{left} jobs are queued and {running} run for ever")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_whatever_happens_in_whatever_order_redis_fits_together(server: Redis, seed: int) -> None:
     accounting = ("openai", "anthropic", "actual")[seed % 3]
     desk = await Desk.open(server, settings(accounting))

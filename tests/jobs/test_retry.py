@@ -152,7 +152,9 @@ async def test_a_job_cancelled_meanwhile_ends_instead_of_waiting_again(server: R
     assert await desk.scores("due") == {}
 
 
-async def test_a_job_cancelled_in_an_attempt_of_unknown_outcome_is_charged_its_estimate(server: Redis) -> None:
+async def test_a_job_cancelled_in_an_attempt_of_unknown_outcome_is_charged_its_estimate(
+    server: Redis,
+) -> None:
     desk = await Desk.open(server)
     await desk.submit(tokens=100, prompt=30)
     hand = await desk.worker()

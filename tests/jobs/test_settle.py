@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -25,9 +26,7 @@ from tests.jobs.builders import (
 )
 
 
-async def running(
-    desk: Desk, user: str = ALICE, tokens: int = 100, **fields: object
-) -> tuple[Hand, ClaimedJob]:
+async def running(desk: Desk, user: str = ALICE, tokens: int = 100, **fields: Any) -> tuple[Hand, ClaimedJob]:
     """One job, claimed by a worker of its own."""
     await desk.submit(user, tokens, **fields)
     hand = await desk.worker()
@@ -160,7 +159,9 @@ async def test_the_ledger_its_totals_and_the_counter_agree(server: Redis) -> Non
     rows, total = await UsageLedger(server).usage(
         user=ALICE, start=desk.clock.day, end=desk.clock.day, group_by=("model",)
     )
-    assert [(row.model, row.jobs, row.prompt_tokens, row.total_tokens, row.cached_tokens) for row in rows] == [
+    assert [
+        (row.model, row.jobs, row.prompt_tokens, row.total_tokens, row.cached_tokens) for row in rows
+    ] == [
         ("m", 2, 10, 100, 4),
         ("n", 1, 5, 50, 2),
     ]

@@ -183,9 +183,7 @@ async def test_idempotency_keys_are_each_users_own(server: Redis) -> None:
 
 async def test_fifty_submissions_under_one_key_at_once_make_one_job(server: Redis) -> None:
     desk = await Desk.open(server)
-    answers = await asyncio.gather(
-        *(desk.ask(idempotency_key="k", payload_digest="a") for _ in range(50))
-    )
+    answers = await asyncio.gather(*(desk.ask(idempotency_key="k", payload_digest="a") for _ in range(50)))
     made = [answer for answer in answers if isinstance(answer, Submitted)]
     assert len(made) == 50
     assert len({answer.job.id for answer in made}) == 1

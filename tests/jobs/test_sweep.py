@@ -1,5 +1,7 @@
 """What is due by time: leases of dead workers, expiries, receipts nobody settled; each end once, whoever sweeps."""
 
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 
@@ -17,7 +19,7 @@ from tests.jobs.builders import (
 )
 
 
-async def dead(desk: Desk, **fields: object) -> tuple[Hand, ClaimedJob]:
+async def dead(desk: Desk, **fields: Any) -> tuple[Hand, ClaimedJob]:
     """A job whose worker is not heard of again, while another worker lives."""
     await desk.submit(**fields)
     hand = await desk.worker()
@@ -259,9 +261,7 @@ async def test_a_job_put_back_after_its_expiry_expires(server: Redis) -> None:
 
 
 @pytest.mark.parametrize("accounting", ["openai", "anthropic", "actual"])
-async def test_a_receipt_is_charged_when_its_call_has_certainly_ended(
-    server: Redis, accounting: str
-) -> None:
+async def test_a_receipt_is_charged_when_its_call_has_certainly_ended(server: Redis, accounting: str) -> None:
     desk = await Desk.open(
         server, config(providers={"p": provider(tokens=1000, accounting=accounting, timeout_s=120)})
     )

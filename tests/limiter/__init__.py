@@ -2,18 +2,16 @@
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(
-        f"{__name__}.{module}"
-        for module in (
-            "budget_behaviour",
-            "machines",
-            "mirror_behaviour",
-            "rate_behaviour",
-            "reserve_behaviour",
-            "rig",
-            "window_behaviour",
-            "window_machine",
-        )
-    )
-)
+for _module in (
+    "budget_behaviour",
+    "budget_machine",
+    "mirror_behaviour",
+    "rate_behaviour",
+    "rate_machine",
+    "reserve_behaviour",
+    "rig",
+    "settlement_behaviour",
+    "window_behaviour",
+    "window_machine",
+):
+    pytest.register_assert_rewrite(f"{__name__}.{_module}")

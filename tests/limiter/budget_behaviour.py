@@ -78,7 +78,7 @@ def a_release_after_a_settle_changes_nothing(rig: Rig) -> None:
 
 def a_settle_of_what_was_never_held_changes_nothing(rig: Rig) -> None:
     assert rig.settle("job", 200) is None
-    assert rig.keys() == []
+    assert rig.key_names() == []
     rig.reserve("other", 10)
     before = rig.contents()
     assert rig.settle("job", 200) is None
@@ -99,9 +99,9 @@ def the_limit_is_reached_to_the_token(rig: Rig) -> None:
 
 def what_was_refused_costs_nothing(rig: Rig) -> None:
     assert isinstance(rig.reserve("job", 1001, budget=1000), Refused)
-    assert rig.keys() == []
+    assert rig.key_names() == []
     assert rig.release("job") is None
-    assert rig.keys() == []
+    assert rig.key_names() == []
 
 
 def a_job_held_before_midnight_settles_on_that_day(rig: Rig) -> None:
@@ -151,16 +151,16 @@ def a_day_that_has_expired_is_not_made_again(rig: Rig) -> None:
     rig.client.delete(TOKENS, HOLDS)
     rig.now += 5 * DAY_MS
     assert rig.settle("job", 200) is None
-    assert TOKENS not in rig.keys()
-    assert HOLDS not in rig.keys()
+    assert TOKENS not in rig.key_names()
+    assert HOLDS not in rig.key_names()
 
 
 def a_counter_that_is_gone_is_not_made_again(rig: Rig) -> None:
     rig.reserve("job", 300)
     rig.client.delete(TOKENS)
     assert rig.settle("job", 200) == 300
-    assert TOKENS not in rig.keys()
-    assert HOLDS not in rig.keys()
+    assert TOKENS not in rig.key_names()
+    assert HOLDS not in rig.key_names()
 
 
 def an_unlimited_budget_is_counted_not_checked(rig: Rig) -> None:
@@ -191,7 +191,7 @@ def nothing_but_the_count_remains_at_rest(rig: Rig) -> None:
         rig.settle(f"job{number}", 10)
         assert rig.client.exists(HOLDS)
     rig.release("job4")
-    assert rig.keys() == [TOKENS]
+    assert rig.key_names() == [TOKENS]
     assert rig.client.get(TOKENS) == b"40"
 
 
@@ -202,7 +202,7 @@ def holds_of_nothing_settle_like_others(rig: Rig) -> None:
     assert rig.release("third") == 5
     assert rig.release("first") == 0
     assert rig.settle("second", 3) == 0
-    assert rig.keys() == [TOKENS]
+    assert rig.key_names() == [TOKENS]
     assert rig.client.get(TOKENS) == b"3"
 
 

@@ -54,17 +54,23 @@ class BudgetMachine(LimiterMachine):
             life_ms = max(day_ends_ms, now + ends_in_ms) + 2 * DAY_MS - now
             self.lives_ms[user, of_day] = max(self.lives_ms.get((user, of_day), 0), life_ms)
 
+    def _holds(self, name: str) -> bool:
+        return name in self.model.budget.holds.get((name[:3], self.days[name]), {})
+
     @rule(
         back=st.integers(0, 5),
         actual=st.sampled_from((None, 0, 1, 99, 400, 2000)),
         # Whether the end names the day of the hold, as it should, or the day after today.
         days_off=st.sampled_from((0, 0, 0, 0, 1)),
+        again=st.sampled_from((False, False, True)),
     )
-    def settle_or_release(self, back: int, actual: int | None, days_off: int) -> None:
+    def settle_or_release(self, back: int, actual: int | None, days_off: int, again: bool) -> None:
         self.step()
-        if not self.days:
+        # Again: whatever has become of it.
+        names = [name for name in self.days if again or self._holds(name)]
+        if not names:
             return
-        name = list(self.days)[-1 - back % len(self.days)]
+        name = names[-1 - back % len(names)]
         user, day = name[:3], self.days[name]
         if days_off:
             day = day_of(self.rig.now + DAY_MS)

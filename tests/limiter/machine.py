@@ -1,4 +1,4 @@
-"""What the state machines share: a rig on an emptied server for each example, how to run them, a count of their steps."""
+"""What the state machines share: a rig on an emptied server for each example, how they run, a count of steps."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -42,6 +42,7 @@ def run(
     the limiter's place (see Rig); what fails then is not made smaller.
     """
     fresh = type(machine.__name__, (machine,), {"client": client, "instead": instead or {}, "steps": 0})
+    assert issubclass(fresh, LimiterMachine)
     run_state_machine_as_test(
         fresh,
         settings=settings(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from limiter.limits import Accounting, Refused, Reserved, Scope, WindowSpec
+from limiter.limits import Accounting, Refused, Reserved, Scope, Settlement, WindowSpec
 from tests.limiter.rig import HOUR_MS, MINUTE_MS, SECOND_MS, Rig
 
 SIX_HUNDRED = WindowSpec((Scope("one", 600),), mode="mirror")
@@ -76,11 +76,21 @@ def what_was_never_sent_is_given_back(rig: Rig) -> None:
 
 
 def each_accounting_charges_when_its_provider_does(rig: Rig) -> None:
-    held: dict[Accounting, tuple[int, int]] = {"openai": (500, 0), "anthropic": (100, 400), "actual": (0, 500)}
+    held: dict[Accounting, tuple[int, int]] = {
+        "openai": (500, 0),
+        "anthropic": (100, 400),
+        "actual": (0, 500),
+    }
     settled = {"openai": 500, "anthropic": 150, "actual": 140}
     for accounting, expected in held.items():
         windows = replace(SIX_HUNDRED, accounting=accounting)
-        for how, left in (("charged", settled[accounting]), ("kept", 500), ("tokens_back", 0), ("given_back", 0)):
+        after: dict[Settlement, int] = {
+            "charged": settled[accounting],
+            "kept": 500,
+            "tokens_back": 0,
+            "given_back": 0,
+        }
+        for how, left in after.items():
             rig.now += HOUR_MS
             rig.takes("job", 100, 400, windows=windows)
             assert rig.window(windows)[:2] == expected

@@ -16,7 +16,8 @@ class RateMachine(LimiterMachine):
 
     @initialize(
         # The server's own clock goes on while the test's stands still: nothing shorter than an example takes.
-        window_ms=st.sampled_from((MINUTE_MS, HOUR_MS)), windows_of_block=st.sampled_from((0, 1, 3, 0.5))
+        window_ms=st.sampled_from((MINUTE_MS, HOUR_MS)),
+        windows_of_block=st.sampled_from((0, 1, 3, 0.5)),
     )
     def begin(self, window_ms: int, windows_of_block: float) -> None:
         self.window_ms = window_ms

@@ -66,6 +66,6 @@ def nothing_is_left_at_rest_but_what_was_used(rig: Rig) -> None:
     rig.settle("job0", 10, 20)
     rig.release("job1")
     rig.settle("job2", 5, 5, how="kept")
-    assert rig.keys() == [f"tokens:ana:{DAY}", "window:one", "window:one/small"]
+    assert rig.key_names() == [f"tokens:ana:{DAY}", "window:one", "window:one/small"]
     assert rig.client.get(f"tokens:ana:{DAY}") == b"40"
     rig.windows_add_up()

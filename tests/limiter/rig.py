@@ -18,6 +18,7 @@ from limiter.limiter import Limiter
 from limiter.limits import (
     LimiterState,
     RateDecision,
+    Refusal,
     Refused,
     RequestLimits,
     Reserved,
@@ -175,6 +176,29 @@ class Rig:
         assert self.contents() == before, f"a refusal changed something: {answer}"
         return answer
 
+    def wait(
+        self,
+        job: str,
+        tokens: int = 0,
+        output: int = 0,
+        *,
+        windows: WindowSpec,
+        reason: Refusal = "provider_tokens",
+    ) -> int:
+        """The ms that a reservation that must be refused is told to wait."""
+        answer = self.refused(job, tokens, output, windows=windows)
+        assert answer.reason == reason
+        assert answer.wait_ms is not None
+        return answer.wait_ms
+
+    def served_after_exactly(self, wait_ms: int, job: str, tokens: int, *, windows: WindowSpec) -> None:
+        """It is refused a ms before the wait is over, and granted when it is."""
+        self.now += wait_ms - 1
+        assert self.refused(job, tokens, windows=windows).wait_ms == 1
+        self.now += 1
+        self.takes(job, tokens, windows=windows)
+        self.windows_add_up()
+
     def settle(
         self,
         job: str,
@@ -196,9 +220,7 @@ class Rig:
         """Limiter.release at `now`."""
         return _at_once(self._limiter.release(user, day, job, now_ms=self.now))
 
-    def state(
-        self, windows: WindowSpec = NO_WINDOWS, *, user: str = "ana", day: str = DAY
-    ) -> LimiterState:
+    def state(self, windows: WindowSpec = NO_WINDOWS, *, user: str = "ana", day: str = DAY) -> LimiterState:
         """Limiter.state at `now`."""
         return _at_once(self._limiter.state(user, windows, day=day, now_ms=self.now))
 
@@ -230,9 +252,9 @@ class Rig:
 
     def contents(self) -> Contents:
         """Every key with its value."""
-        return {key: self.value(key) for key in self.keys()}
+        return {key: self.value(key) for key in self.key_names()}
 
-    def keys(self) -> list[str]:
+    def key_names(self) -> list[str]:
         """The names of all keys, in order."""
         return sorted(key.decode() for key in cast(list[bytes], self.client.keys("*")))
 
@@ -257,7 +279,7 @@ class Rig:
         for receipt in cast(dict[bytes, bytes], self.client.hgetall("receipts")).values():
             for taken in json.loads(receipt)["w"]:
                 flying[taken[0]] = flying.get(taken[0], 0) + taken[3]
-        for key in self.keys():
+        for key in self.key_names():
             if key.startswith("window:"):
                 stored = cast(dict[bytes, bytes], self.client.hgetall(key))
                 slices = {name.decode(): int(value) for name, value in stored.items() if name[1:]}

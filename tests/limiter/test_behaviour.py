@@ -7,13 +7,22 @@ from tests.limiter import (
     mirror_behaviour,
     rate_behaviour,
     reserve_behaviour,
+    settlement_behaviour,
     window_behaviour,
 )
 from tests.limiter.rig import Check, Rig, checks_of
 
+MODULES = {
+    "rate": rate_behaviour,
+    "budget": budget_behaviour,
+    "window": window_behaviour,
+    "settlement": settlement_behaviour,
+    "mirror": mirror_behaviour,
+    "reserve": reserve_behaviour,
+}
 CHECKS = [
-    pytest.param(check, id=f"{module.__name__.rpartition('.')[2].removesuffix('_behaviour')}-{check.__name__}")
-    for module in (budget_behaviour, mirror_behaviour, rate_behaviour, reserve_behaviour, window_behaviour)
+    pytest.param(check, id=f"{name}-{check.__name__}")
+    for name, module in MODULES.items()
     for check in checks_of(module)
 ]
 

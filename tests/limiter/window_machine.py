@@ -160,16 +160,25 @@ class WindowMachine(LimiterMachine):
             self.rig.now += 1
             assert isinstance(self._reserve(job, tokens, 0, spec, None, MINUTE_MS), Reserved)
             # A bucket's thousandths may be whole a ms earlier than was told.
-            assert isinstance(early, Refused) or self.mode == "mirror", "was told to wait longer than is needed"
+            assert isinstance(early, Refused) or self.mode == "mirror", (
+                "was told to wait longer than is needed"
+            )
 
     @rule(
-        back=st.integers(0, 7), tokens=st.sampled_from((0, 30, 150)), output=_TOKENS, how=_HOWS, pool=_POOLS
+        back=st.integers(0, 7),
+        tokens=st.sampled_from((0, 30, 150)),
+        output=_TOKENS,
+        how=_HOWS,
+        again=_AGAIN,
+        pool=_POOLS,
     )
-    def settle(self, back: int, tokens: int, output: int, how: Settlement, pool: str) -> None:
+    def settle(self, back: int, tokens: int, output: int, how: Settlement, again: bool, pool: str) -> None:
         self.step()
-        if not self.jobs:
+        # Again: whatever has become of it.
+        jobs = [entry for entry in self.jobs if again or entry[0] in self.model.receipts]
+        if not jobs:
             return
-        job, day = self.jobs[-1 - back % len(self.jobs)]
+        job, day = jobs[-1 - back % len(jobs)]
         receipt = self.model.receipts.get(job)
         held = self.rig.settle(job, tokens, output, how=how, day=day)
         assert held == self.model.settle(self.rig.now, "ana", day, job, tokens, output, how)
@@ -211,7 +220,9 @@ class WindowMachine(LimiterMachine):
             self._counts_late(job, receipts[job], receipts[job].flying)
 
     @rule(
-        by_ms=st.sampled_from((1, 17, SLICE_MS - 1, SLICE_MS, 3210, 20_000, _SPAN_MS, 5 * MINUTE_MS, DAY_MS)),
+        by_ms=st.sampled_from(
+            (1, 17, SLICE_MS - 1, SLICE_MS, 777, 3210, 3210, 9000, 20_000, _SPAN_MS, 5 * MINUTE_MS, DAY_MS)
+        ),
         pool=_POOLS,
     )
     def time_passes(self, by_ms: int, pool: str) -> None:

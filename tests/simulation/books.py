@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tests.jobs.builders import day_of
 from tests.simulation.facts import Job
 from tests.simulation.world import World
 
@@ -208,6 +209,26 @@ def _windows(world: World, books: Books, jobs: dict[str, Job]) -> None:
         for total, kind in (("T", "t"), ("R", "r")):
             slices = sum(value for name, value in fields.items() if re.fullmatch(kind + r"\d+", name))
             _equal(world, "windows", f"{total} of {scope}", fields[total], slices)
+
+
+def runnable(world: World, books: Books, now: int) -> list[str]:
+    """The jobs at their turn that nothing but a provider's window can hold back."""
+    firsts = [next(iter(books.pairs(key))) for key, _ in books.keys("lane:")]
+    return [job_id for job_id in firsts if _could_run(world, books, books.heads[job_id], now)]
+
+
+def _could_run(world: World, books: Books, head: dict[str, Any], now: int) -> bool:
+    who, config = head["u"], world.plan.config
+    most = config.tier(world.plan.tier(who)).max_concurrent
+    if now >= head["x"] or (most is not None and int(books.pairs(f"queue:{who}").get("running", 0)) >= most):
+        return False
+    if min(float(books.pairs(f"pause:{pool.id}").get("until", 0)) for pool in config.pools(head["n"])) > now:
+        return False
+    return "day" in head or all(
+        limit is None or int(books.text(f"tokens:{payer}:{day_of(now)}") or 0) + head["et"] <= limit
+        for payer in _payers(who)
+        for limit in [_budget(world, payer)]
+    )
 
 
 def audit_at_rest(world: World, books: Books) -> None:

@@ -18,6 +18,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.now_s = 0.0
         super().__init__(_Jumping(self))
+        # Of asyncio: after a year, a nanosecond is less than two floats lie apart, and no timer would ever be due.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self.now_s

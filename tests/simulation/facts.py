@@ -82,3 +82,8 @@ class Job:
         if not self.waits:
             return self.first_day
         return self.turns[0].day if self.turns else ""
+
+    @property
+    def ended_running(self) -> bool:
+        """Whether it ended under its last lease, not while it waited for another attempt."""
+        return self.end is not None and bool(self.turns) and self.end.head.get("lt") == self.turns[-1].token

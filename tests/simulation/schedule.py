@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from tests.simulation.books import Books, audit, audit_after_a_year, audit_at_rest
+from tests.simulation.books import Books, audit, audit_after_a_year, audit_at_rest, runnable
 from tests.simulation.clockwork import DeadlockError, VirtualLoop
 from tests.simulation.plan import draw
 from tests.simulation.provider import Provider
@@ -21,12 +21,15 @@ from tests.simulation.verdict import judge_healthy_workers, judge_ledger, judge_
 from tests.simulation.wire import Wire
 from tests.simulation.witness import Watch
 from tests.simulation.workers import Fleet, Worker
-from tests.simulation.world import Killed, Violation, World
+from tests.simulation.world import Killed, Violation, World, all_scripts
 
 AUDITS_S = 2.5
 """Between two audits on the way, at most twice this."""
 QUIET_S = 2.5
 """When nothing has moved for so long, nothing will until some time is up."""
+RECOVERY_S = 60.0
+"""When nothing has moved for so long although jobs run, nobody will recover them."""
+WINDOW_S = 63.0
 HOUR_S, YEAR_S = 3600.0, 365 * 86_400.0
 MOST_JUMPS = 200
 
@@ -49,6 +52,8 @@ class Outcome:
 def run(seed: int, wire: Wire) -> Outcome:
     """Play the schedule of a seed on an emptied Valkey, up to its first violation."""
     wire.empty()
+    # What another schedule has left loaded, or flushed, must not decide who has to load a script first.
+    wire.load([script.text for script in all_scripts().values()])
     loop = VirtualLoop()
     world = World(draw(seed), wire, loop)
     watch = Watch(world)
@@ -166,75 +171,47 @@ async def _stop_faults(world: World, fleet: Fleet) -> None:
 
 async def _drain(world: World, watch: Watch, fleet: Fleet) -> None:
     """Until every job has ended; whatever waits for a time gets there by a jump."""
-    jumps, tries, seen, since = 0, 0, -1, world.loop.now_s
+    loop = world.loop
+    jumps, seen, moved_at, awake_at = 0, -1, loop.now_s, loop.now_s
     while watch.unfinished:
         await asyncio.sleep(0.5)
-        if not [worker for worker in fleet.alive if worker.process.frozen_until <= world.loop.now_s]:
+        if not [worker for worker in fleet.alive if worker.process.frozen_until <= loop.now_s]:
             fleet.add(4)
-        running = any(job.turns and not job.turns[-1].closed_by for job in watch.unfinished)
         if watch.progress != seen:
-            seen, since, tries = watch.progress, world.loop.now_s, 0
-        limit_s = 60.0 if running else QUIET_S
-        if world.loop.now_s - since < limit_s:
+            seen, moved_at, awake_at = watch.progress, loop.now_s, loop.now_s
+        if loop.now_s - awake_at < QUIET_S:
+            continue
+        books = audit(world, watch.jobs)
+        running = list(books.of_state("running"))
+        if running and loop.now_s - awake_at < RECOVERY_S:
             continue
         jumps += 1
         if running or jumps > MOST_JUMPS:
-            waiting = ", ".join(job.id for job in watch.unfinished)
-            world.fail("durable", f"these jobs do not come to an end: {waiting}")
+            world.fail("durable", f"jobs do not come to an end: {running or [job.id for job in watch.unfinished]}")
             return
-        _jump(world, watch, tries)
-        tries, since = tries + 1, world.loop.now_s
+        _jump(world, books, loop.now_s - moved_at)
+        awake_at = loop.now_s
 
 
-def _jump(world: World, watch: Watch, tries: int) -> None:
-    """Let the time pass that the waiting jobs need: that of the windows, then that of a limit that was learned, then up
-    to whatever is due next.
+def _jump(world: World, books: Books, quiet_s: float) -> None:
+    """Let the time pass that the waiting jobs need: up to whatever is due next; where only windows can be what is
+    waited for, that of the windows, and then that in which a learned limit recovers.
     """
-    books = audit(world, watch.jobs)
     now = world.redis_ms()
-    times = [
-        float(score) for key in ("due", "midnight", "expiries") for score in books.pairs(key).values()
-    ]
+    times = [float(score) for key in ("due", "midnight", "expiries") for score in books.pairs(key).values()]
     times += [float(books.pairs(key).get("until", 0)) for key, _ in books.keys("pause:")]
     next_ms = min((at for at in times if at > now), default=now + HOUR_S * 1000)
-    stuck = [head for head in books.of_state("queued").values() if _could_run(world, books, head, now)]
-    if stuck and tries >= 2:
-        world.fail("stuck", f"{stuck[0]} could run, and does not")
-    at_most_s = (63.0, HOUR_S)[tries] if stuck else YEAR_S
+    stuck = runnable(world, books, now)
+    if stuck and quiet_s > 2 * HOUR_S:
+        world.fail("stuck", f"{', '.join(stuck)} could run, and nobody lets them")
+        return
+    at_most_s = YEAR_S
+    if stuck:
+        at_most_s = WINDOW_S if quiet_s < WINDOW_S else HOUR_S
     seconds = min((next_ms - now) / 1000 + 0.001, at_most_s)
     world.note(f"nothing moves: {seconds:.3f} s pass")
     world.loop.jump(seconds)
     world.age()
-
-
-def _could_run(world: World, books: Books, head: dict[str, Any], now: int) -> bool:
-    """Whether nothing but a provider's window can hold this queued job back."""
-    who, config = head["u"], world.plan.config
-    if any(job == head for job in _due(books)) or now >= head["x"]:
-        return False
-    tier = config.tier(world.plan.tier(who))
-    running = int(books.pairs(f"queue:{who}").get("running", 0))
-    if tier.max_concurrent is not None and running >= tier.max_concurrent:
-        return False
-    paused = [float(books.pairs(f"pause:{pool.id}").get("until", 0)) > now for pool in config.pools(head["n"])]
-    if all(paused):
-        return False
-    return "day" in head or _has_budget(world, books, head, now)
-
-
-def _due(books: Books) -> list[dict[str, Any]]:
-    return [books.heads[job_id] for job_id in books.pairs("due")]
-
-
-def _has_budget(world: World, books: Books, head: dict[str, Any], now: int) -> bool:
-    from tests.simulation.books import _budget, _payers
-    from tests.jobs.builders import day_of
-
-    for who in _payers(head["u"]):
-        limit = _budget(world, who)
-        if limit is not None and int(books.text(f"tokens:{who}:{day_of(now)}") or 0) + head["et"] > limit:
-            return False
-    return True
 
 
 async def _rest(world: World, watch: Watch, fleet: Fleet, crowd: Crowd) -> None:

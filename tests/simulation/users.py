@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from jobs.record import NewJob
 from jobs.store import JobStore
@@ -155,7 +155,7 @@ class Crowd:
         for _ in range(TRIES):
             try:
                 return await operation()
-            except RedisConnectionError:
+            except RedisError:
                 continue
         return None
 

@@ -77,7 +77,7 @@ def _judge_charge(world: World, job: Job, turn: Turn | None) -> None:
     estimate = (job.prompt_tokens, job.cap_tokens, job.estimate)
     wanted: tuple[tuple[int, int, int] | None, ...]
     # Its worker was lost with it, or its call was cut off.
-    unknown = turn is not None and not turn.back and (not turn.closed_by or turn.how == "in_flight")
+    unknown = turn is not None and job.ended_running and (not turn.closed_by or turn.how == "in_flight")
     if job.end.state == "succeeded":
         counted = min(WORDS, job.cap_tokens)
         wanted = ((job.prompt_tokens, counted, job.prompt_tokens + counted),)
@@ -85,7 +85,7 @@ def _judge_charge(world: World, job: Job, turn: Turn | None) -> None:
             wanted = ((told.prompt_tokens, told.completion_tokens, told.total_tokens),)
     elif job.end.state in ("cancelled", "expired") or job.end.code == "outcome_unknown":
         wanted = (estimate,) if unknown else (None,)
-        if told is not None and not turn_was_put_back(turn):
+        if told is not None and job.ended_running:
             wanted = (*wanted, (told.prompt_tokens, told.completion_tokens, told.total_tokens))
     elif told is not None and job.end.code == "provider_rejected":
         wanted = ((told.prompt_tokens, told.completion_tokens, told.total_tokens),)
@@ -93,10 +93,6 @@ def _judge_charge(world: World, job: Job, turn: Turn | None) -> None:
         wanted = (None,)
     if paid not in wanted:
         world.fail("ledger", f"{job.id} has {job.end.state} {job.end.code} and paid {paid}, not {wanted}")
-
-
-def turn_was_put_back(turn: Turn | None) -> bool:
-    return turn is not None and turn.back
 
 
 def judge_healthy_workers(world: World, jobs: list[Job]) -> None:
@@ -167,7 +163,7 @@ def judge_ledger(world: World, jobs: list[Job], lines: list[dict[str, str]]) -> 
                 world.fail("ledger", f"{job.id} says it cost {paid}, the ledger {line}")
         unknown = [turn for turn in job.turns if not turn.closed_by or turn.how == "in_flight"]
         expected = len(unknown)
-        if unknown and unknown[-1] is job.turns[-1] and not unknown[-1].back and paid is not None:
+        if unknown and unknown[-1] is job.turns[-1] and job.ended_running and paid is not None:
             expected -= 1
         if len(lost) != expected:
             world.fail("ledger", f"{job.id} has {len(lost)} lines of lost attempts for {expected}: {json.dumps(lost)}")

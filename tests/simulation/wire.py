@@ -3,6 +3,7 @@
 It speaks RESP3, so that what a script publishes arrives on the same connection, in order, with its answer.
 """
 
+import hashlib
 import json
 import socket
 from collections.abc import Sequence
@@ -63,6 +64,14 @@ class Wire:
         """Nothing is left of what another schedule wrote; loaded scripts stay."""
         self.call(("FLUSHALL", "SYNC"))
         self.pushes.clear()
+
+    def load(self, scripts: Sequence[str]) -> None:
+        """Have these scripts loaded."""
+        digests = [hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for text in scripts]
+        [known] = self.call(("SCRIPT", "EXISTS", *digests))
+        for text, there in zip(scripts, known, strict=True):
+            if not there:
+                self.call(("SCRIPT", "LOAD", text))
 
     def dump(self, *, lives: bool = False) -> dict[str, tuple[str, int, Any]]:
         """All there is: key -> type, ms to live if `lives` and it has an end, else -1, value (dump.lua)."""

@@ -95,10 +95,12 @@ class Worker:
         self.world.note(f"{self.process.name} has left")
 
     def sigterm(self) -> None:
-        """A first one drains, a second one ends the drain at once."""
+        """A first one drains, a second one ends the drain at once; one that has not begun to claim just ends."""
         self.terms += 1
-        if self.seam is not None:
-            self.world.note(f"{self.process.name} gets SIGTERM")
+        self.world.note(f"{self.process.name} gets SIGTERM")
+        if self.seam is None:
+            self.world.kill(self.process)
+        else:
             self.seam.handle_sig_wait_for_completion(Signals.SIGTERM)
 
     def _tick(self) -> None:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from jobs import claims, store, users
 from limiter.scripts import Script
 from tests.simulation.clockwork import VirtualLoop
 from tests.simulation.plan import Plan
 from tests.simulation.wire import Part, Wire
+from worker.process import WAKE_READ_S
 
 if TYPE_CHECKING:
     from tests.simulation.provider import Provider
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 NOW = -(2**53)
 """Stands for the time of the moment in which a script runs; a clock that is asked for earlier cannot know that."""
 
+SLOW_S = 0.3
+"""The longest way to Redis, or back: a third of the shortest lease leaves room for two."""
 MOST_SCRIPTS = 20_000
 """A schedule that runs more has got into a circle."""
 AGE_EVERY_MS = 10_000
@@ -67,7 +70,7 @@ class Process:
             if self.world.over:
                 raise Killed
             if self.killed:
-                await loop.create_future()
+                await self.world.for_ever()
             left_s = self.frozen_until - loop.time()
             if left_s <= 0:
                 return
@@ -99,6 +102,12 @@ class World:
         self.chance = self.plan.random("network")
         self._names = {script.sha: name for name, script in all_scripts().items()}
         self._aged_ms = self.redis_ms()
+        self._nevers: list[asyncio.Future[None]] = []
+
+    async def for_ever(self) -> None:
+        """Does not return. What waits here is kept from being collected as garbage."""
+        self._nevers.append(self.loop.create_future())
+        await self._nevers[-1]
 
     def redis_ms(self) -> int:
         """The time by Redis's clock, Unix ms."""
@@ -131,14 +140,14 @@ class World:
         process.was_frozen = True
 
     async def blpop_wake(self, process: Process, seconds: float) -> None:
-        """Sleep until a wake token is there, at most so long: BLPOP on the wake list."""
+        """Sleep until a wake token is there, at most so long: BLPOP on the wake list, for which 0 is for ever."""
         await process.gate()
         if self._outage() or self.wire.call(("LPOP", "wake"))[0] is not None:
             return
         woken: asyncio.Future[None] = self.loop.create_future()
         self.sleepers[process] = woken
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds or WAKE_READ_S):
                 await woken
         except TimeoutError:
             pass
@@ -212,7 +221,7 @@ class World:
             await asyncio.sleep(0.0005)
         else:
             slow = self.chance.random() < faults.slow_calls
-            await asyncio.sleep(self.chance.random() * (0.7 if slow else 0.004))
+            await asyncio.sleep(self.chance.random() * (SLOW_S if slow else 0.004))
         await process.gate()
         if self._outage():
             raise RedisConnectionError("Redis is away")
@@ -272,5 +281,5 @@ async def until_it_serves(operation: Callable[[], Awaitable[Any]]) -> None:
         try:
             await operation()
             return
-        except RedisConnectionError:
+        except RedisError:
             await asyncio.sleep(0.2)

@@ -37,7 +37,9 @@ class Receiver(RawProvider):
     async def __aenter__(self) -> Self:
         if not self._tls:
             return await super().__aenter__()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context())
+        context = serving()
+        context.sni_callback = lambda _, name, __: self.server_names.append(name)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=context)
         return self
 
     @property
@@ -50,11 +52,12 @@ class Receiver(RawProvider):
         """Its URL under the name hooks.example.com."""
         return f"{'https' if self._tls else 'http'}://{HOST}:{self.port}/in?a=b"
 
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(_DATA / "hooks.pem", _DATA / "hooks.key")
-        context.sni_callback = lambda _, name, __: self.server_names.append(name)
-        return context
+
+def serving() -> ssl.SSLContext:
+    """A server's context with the certificate for hooks.example.com and 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(_DATA / "hooks.pem", _DATA / "hooks.key")
+    return context
 
 
 def trusting() -> ssl.SSLContext:

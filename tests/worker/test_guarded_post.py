@@ -1,6 +1,7 @@
 """What a delivery sends, and how it bounds and reads what a receiver answers."""
 
 import asyncio
+import errno
 import gzip
 import socket
 
@@ -257,7 +258,7 @@ async def test_a_refused_connection_is_the_receivers_failure() -> None:
 
 async def test_no_descriptor_left_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     async def exhausted(*args: object, **kwargs: object) -> None:
-        raise OSError(24, "Too many open files")
+        raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", exhausted)
     async with Sender("127.0.0.1:9000") as sender:
@@ -265,6 +266,31 @@ async def test_no_descriptor_left_is_our_failure(monkeypatch: pytest.MonkeyPatch
 
     assert failed.our_fault
     assert "too many open files" in failed.reason
+
+
+async def test_a_family_without_a_route_is_not_blamed_where_the_other_one_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[str] = []
+
+    async def fail(protocol: object, host: str, *args: object, **kwargs: object) -> None:
+        tried.append(host)
+        if ":" in host:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        raise OSError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail)
+    for addresses in (("::1", "127.0.0.1"), ("127.0.0.1", "::1")):
+        async with Sender(HOST, addresses={HOST: [addresses]}) as sender:
+            failed = await sender.failed(f"https://{HOST}/")
+
+        assert failed.reason == "connecting failed: connection refused"
+        assert not failed.our_fault
+        assert tried == list(addresses)
+        tried.clear()
+
+    async with Sender(HOST, addresses={HOST: [("::1",)]}) as sender:
+        assert (await sender.failed(f"https://{HOST}/")).our_fault
 
 
 async def test_proxies_and_logins_of_the_environment_are_ignored(

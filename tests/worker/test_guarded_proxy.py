@@ -2,21 +2,34 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Self
 
 import pytest
 
 from tests.worker.raw_provider import Listener
-from tests.worker.receiver import HOST, OK, Receiver, Sender, trusting
+from tests.worker.receiver import HOST, OK, Receiver, Sender, serving, trusting
 from worker.webhooks.forward_proxy import ForwardProxy
 
 
 class Proxy(Listener):
     """Opens the tunnels it is asked for, or answers `refusal`; `heads` keeps what it was asked."""
 
-    def __init__(self, refusal: bytes | None = None) -> None:
+    def __init__(self, refusal: bytes | None = None, *, tls: bool = False) -> None:
         super().__init__()
         self._refusal = refusal
+        self._tls = tls
         self.heads: list[list[str]] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", 0, ssl=serving() if self._tls else None
+        )
+        return self
+
+    @property
+    def url(self) -> str:
+        """Its URL, with a user and a password."""
+        return f"{'https' if self._tls else 'http'}://user:pass%20word@{self.address}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One tunnel."""
@@ -39,10 +52,13 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
+@pytest.mark.parametrize("proxy_tls", [False, True])
 @pytest.mark.parametrize("tls", [False, True])
-async def test_the_tunnel_leads_to_the_checked_address_and_the_name_stays_inside(tls: bool) -> None:
-    async with Proxy() as proxy, Receiver(OK, tls=tls) as receiver:
-        through = ForwardProxy.from_url(f"http://user:pass%20word@{proxy.address}")
+async def test_the_tunnel_leads_to_the_checked_address_and_the_name_stays_inside(
+    tls: bool, proxy_tls: bool
+) -> None:
+    async with Proxy(tls=proxy_tls) as proxy, Receiver(OK, tls=tls) as receiver:
+        through = ForwardProxy.from_url(proxy.url)
         allow = f"127.0.0.1:{receiver.port}"
         async with Sender(allow, proxy=through, ssl_context=trusting()) as sender:
             for _ in range(2):
@@ -61,8 +77,16 @@ async def test_the_tunnel_leads_to_the_checked_address_and_the_name_stays_inside
         assert receiver.server_names == ([HOST] if tls else [])
 
 
+async def test_an_ipv6_address_is_asked_for_in_brackets() -> None:
+    async with Proxy(b"HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n") as proxy:
+        async with Sender("[fd00::1]:9000", proxy=ForwardProxy.from_url(proxy.url)) as sender:
+            await sender.failed("https://[fd00::1]:9000/")
+
+        assert proxy.heads[0][:2] == ["CONNECT [fd00::1]:9000 HTTP/1.1", "Host: [fd00::1]:9000"]
+
+
 async def test_a_forbidden_address_is_refused_before_the_proxy_is_asked() -> None:
-    async with Proxy() as proxy, Sender(proxy=ForwardProxy.from_url(f"http://{proxy.address}")) as sender:
+    async with Proxy() as proxy, Sender(proxy=ForwardProxy.from_url(proxy.url)) as sender:
         failed = await sender.failed(f"https://{HOST}/")
 
         assert failed.forbidden
@@ -78,7 +102,7 @@ async def test_a_proxy_that_fails_is_told_from_a_receiver_it_cannot_reach(
     refusal = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode()
     async with (
         Proxy(refusal) as proxy,
-        Sender(f"{HOST}:9000", proxy=ForwardProxy.from_url(f"http://{proxy.address}")) as sender,
+        Sender(f"{HOST}:9000", proxy=ForwardProxy.from_url(proxy.url)) as sender,
     ):
         failed = await sender.failed(f"https://{HOST}:9000/")
         await proxy.all_closed()
@@ -92,7 +116,7 @@ async def test_a_proxy_that_fails_is_told_from_a_receiver_it_cannot_reach(
 async def test_a_proxy_that_is_none_is_our_fault(refusal: bytes) -> None:
     async with (
         Proxy(refusal) as proxy,
-        Sender(f"{HOST}:9000", proxy=ForwardProxy.from_url(f"http://{proxy.address}")) as sender,
+        Sender(f"{HOST}:9000", proxy=ForwardProxy.from_url(proxy.url)) as sender,
     ):
         failed = await sender.failed(f"https://{HOST}:9000/")
 
