@@ -18,14 +18,16 @@ from api.direct import DirectRoute
 from api.durability import Durability
 from api.edge import Edge
 from api.retraction import Retractions
-from api.routes import health, jobs, keys, limits, users
+from api.routes import health, jobs, keys, limits, operators, users
 from api.schemas import SCHEMAS, SECURITY_SCHEMES
 from api.service import Service
 from api.subscription import Subscription
 from api.waiting import Waiters
 from jobs.config import Config, ConfigError, ConfigWatcher
+from jobs.dead import DeadJobs
 from jobs.environment import Environment, SettingsError
 from jobs.keys import DONE, KEYS_CHANGED
+from jobs.pools import Pools
 from jobs.store import JobStore
 from jobs.tokens import vocabulary
 from jobs.tokens.estimator import TokenEstimator
@@ -96,6 +98,8 @@ def create_app(
     service = Service(
         config=config,
         store=store,
+        pools=Pools(redis, clock=clock),
+        dead=DeadJobs(redis, clock=clock),
         users=accounts,
         usage=UsageLedger(redis),
         estimator=TokenEstimator(),
@@ -131,6 +135,7 @@ def create_app(
     health.add(app, service)
     users.add(app, service)
     keys.add(app, service, pepper)
+    operators.add(app, service)
     # Routes are tried in their order.
     app.router.routes.extend(description)
     return app

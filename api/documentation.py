@@ -209,3 +209,33 @@ REVOKE_KEY: Final = _operation(
     problems=(404,),
     parameters=(_path("key_id", _TEXT),),
 )
+PROVIDERS: Final = _operation(
+    "list_providers",
+    "admin",
+    "Show the providers: their limits, what was learned of them, and what pauses them",
+    answers={200: "ProviderList"},
+)
+RESUME: Final = _operation(
+    "resume_provider",
+    "admin",
+    "End a provider's pauses, and forget lower limits that were learned",
+    answers={200: "Provider"},
+    problems=(404,),
+    parameters=(_path("provider", _TEXT),),
+)
+DEAD: Final = _operation(
+    "list_dead_jobs",
+    "admin",
+    "List the jobs that failed for good",
+    answers={200: "JobList"},
+    problems=(422,),
+    parameters=(_LIMIT, _query("after", JOB_ID, "The last id of the page before.")),
+)
+REPLAY: Final = _operation(
+    "replay_dead_job",
+    "admin",
+    "Submit a dead job anew",
+    answers={202: "Job"},
+    problems=(404, 422, 429),
+    parameters=(_path("job_id", JOB_ID),),
+)

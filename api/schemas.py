@@ -158,6 +158,49 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "created_at": _INT,
         }
     ),
+    "Limit": _object(
+        {
+            "name": _TEXT,
+            "tokens_configured": _MAYBE_INT,
+            "tokens_in_force": _MAYBE_INT,
+            "tokens_charged": _COUNT,
+            "tokens_in_flight": _COUNT,
+            "tokens_had_less": _COUNT,
+            "requests_configured": _MAYBE_INT,
+            "requests_in_force": _MAYBE_INT,
+            "requests": _COUNT,
+            "requests_had_less": _COUNT,
+            "lowered_because": {"type": ["string", "null"]},
+            "usual_call_ms": _MAYBE_INT,
+            "margin_deviations": {"type": ["number", "null"]},
+            "windows_passed": _COUNT,
+        }
+    ),
+    "Pool": _object(
+        {
+            "id": _TEXT,
+            "accounting": {"enum": ["openai", "anthropic", "actual"]},
+            "window": {"enum": ["strict", "mirror"]},
+            "estimates": {"enum": ["cap", "learned"]},
+            "paused_until": _MAYBE_INT,
+            "paused_because": {"type": ["string", "null"]},
+            "alarm_level": _COUNT,
+            "answers_seen": _COUNT,
+            "mean_answer_tokens": _MAYBE_INT,
+            "limits": {"type": "array", "items": ref("Limit")},
+        }
+    ),
+    "Provider": _object(
+        {
+            "object": {"const": "provider"},
+            "id": _TEXT,
+            "status": {"enum": ["active", "partly_paused", "paused"]},
+            "pools": {"type": "array", "items": ref("Pool")},
+        }
+    ),
+    "ProviderList": _object(
+        {"object": {"const": "list"}, "data": {"type": "array", "items": ref("Provider")}}
+    ),
     "UserList": _list_of("User"),
     "NewKey": _object(
         {

@@ -19,6 +19,8 @@ from api.retraction import Retractions
 from api.subscription import Subscription
 from api.waiting import Waiters, until_gone
 from jobs.config import Config
+from jobs.dead import DeadJobs
+from jobs.pools import Pools
 from jobs.record import JobView, LimitsView, NewJob, SubmitRefused, Submitted
 from jobs.store import JobStore
 from jobs.tokens.estimator import TokenEstimator
@@ -38,6 +40,8 @@ class Service:
 
     config: Config
     store: JobStore
+    pools: Pools
+    dead: DeadJobs
     users: Users
     usage: UsageLedger
     estimator: TokenEstimator
@@ -60,6 +64,8 @@ class Service:
                 self.not_ready = f"the job store is not safe to use: {'; '.join(reasons)}"
                 raise unavailable(f"Not started: {self.not_ready}.")
             await self.store.start()
+            await self.pools.start()
+            await self.dead.start()
             await self.store.publish(self.config)
             self.ready = True
         finally:

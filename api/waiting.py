@@ -12,11 +12,12 @@ from starlette.types import Receive
 
 
 class Wake:
-    """One request's ear. `gone`: the client has hung up."""
+    """One request's ear. `gone`: the client has hung up; `asleep`: it waits at this moment."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self.gone = False
+        self.asleep = False
 
     def call(self) -> None:
         """Wake whoever waits."""
@@ -24,9 +25,14 @@ class Wake:
 
     async def wait(self, timeout_s: float) -> None:
         """Returns when called since the last wait, or after `timeout_s`."""
-        with contextlib.suppress(TimeoutError):
+        self.asleep = True
+        try:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self.asleep = False
         self._event.clear()
 
 
@@ -52,8 +58,8 @@ class Waiters:
 
     @property
     def count(self) -> int:
-        """How many requests wait."""
-        return sum(len(waiting) for waiting in self._waiting.values())
+        """How many requests wait at this moment."""
+        return sum(wake.asleep for waiting in self._waiting.values() for wake in waiting)
 
     def ended(self, job_id: str) -> None:
         """A job has ended."""

@@ -16,7 +16,7 @@ from arq.worker import Function, Worker
 from redis.exceptions import RedisError
 
 from jobs.claims import Claims
-from jobs.record import ClaimedJob
+from jobs.record import Claim, ClaimedJob
 from jobs.runner import EpochChanged
 
 log = structlog.get_logger(__name__)
@@ -64,6 +64,7 @@ class ClaimingWorker(Worker):
         self._tick = tick
         self._sequence = 0
         self._failures = 0
+        self._asking: asyncio.Task[Claim] | None = None
         self._claimed: dict[str, tuple[ClaimedJob, float]] = {}
         self._slot_free = asyncio.Event()
         self._draining = False
@@ -71,6 +72,7 @@ class ClaimingWorker(Worker):
     async def _poll_iteration(self) -> None:
         await self.heart_beat()
         if not self.allow_pick_jobs:
+            await self._hand_back()
             await self._one_ends(0.1)
         elif self.job_counter >= self.max_jobs:
             await self._one_ends(1.0)
@@ -85,8 +87,10 @@ class ClaimingWorker(Worker):
         """Claim as many jobs as slots are free, start them, and sleep if that was not all of them."""
         free = self.max_jobs - self.job_counter
         asked_at = self.loop.time()
+        self._asking = self.loop.create_task(self._claims.claim(self._sequence, free))
         try:
-            claim = await self._claims.claim(self._sequence, free)
+            # The end of a drain must not cut it off: it takes jobs all the same.
+            claim = await asyncio.shield(self._asking)
         except (RedisError, EpochChanged) as error:
             # Asked again under the same number: jobs of an answer that was lost are not.
             wait_s = RECONNECT_S[min(self._failures, len(RECONNECT_S) - 1)]
@@ -96,6 +100,7 @@ class ClaimingWorker(Worker):
             return
         self._failures = 0
         self._sequence += 1
+        self._asking = None
         for job in claim.jobs:
             await self._start(job, asked_at)
         if len(claim.jobs) < free and not self.burst:
@@ -108,6 +113,26 @@ class ClaimingWorker(Worker):
         task = self.loop.create_task(self.run_job(job.token, 0))
         task.add_done_callback(self._ended)
         self.tasks[job.token] = task
+
+    async def _hand_back(self) -> None:
+        """Jobs that were claimed and never started go back unsent, those of an answer that was lost as well."""
+        for wait_s in RECONNECT_S:
+            try:
+                if self._asking is not None:
+                    claim = await asyncio.shield(self._asking)
+                    self._claimed |= {job.token: (job, 0.0) for job in claim.jobs}
+                    self._asking = None
+                for token, (job, _) in list(self._claimed.items()):
+                    if token not in self.tasks or self.tasks[token].done():
+                        await self._claims.put_back(job, after_ms=0, counts=False, window="given_back")
+                        del self._claimed[token]
+                return
+            except (RedisError, EpochChanged) as error:
+                log.warning("claimed jobs not handed back yet", error=str(error) or type(error).__name__)
+                await asyncio.sleep(wait_s)
+                if self._asking is not None:
+                    # For no slots: it only tells what the last one took.
+                    self._asking = self.loop.create_task(self._claims.claim(self._sequence, 0))
 
     async def run_job(self, job_id: str, score: int) -> None:
         """Run the claimed record of that lease token; the function has its own deadline and settles by itself."""
@@ -146,6 +171,7 @@ class ClaimingWorker(Worker):
             return
         if self.tasks:
             await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        await self._hand_back()
         if self.on_shutdown:
             await self.on_shutdown(self.ctx)
         self._pool = None

@@ -128,7 +128,9 @@ function lane.add(id, head)
   redis.call('ZADD', key.lane(head.n, head.u, class), int(head.q), id)
   local parked = redis.call('HGET', key.parked(head.u), head.n)
   if parked then
-    if parked == 'concurrency' or SHARE[class] == nil then return end
+    if parked == 'concurrency' then return end
+    -- Behind another that waits for a budget it has no turn; as the first of its class it may fit where that one did not.
+    if SHARE[class] == nil and redis.call('ZRANK', key.lane(head.n, head.u, class), id) > 0 then return end
     not_parked(head.n, head.u)
   end
   ready(head.n, head.u)

@@ -120,7 +120,7 @@ async def test_a_reader_who_hangs_up_is_forgotten(served: Served) -> None:
     ann = await api.user("ann")
     async with stream(served, await api.submitted(ann), ann) as told:
         await anext(told)
-        assert api.app.service.waiters.count == 1
+        await eventually(lambda: api.app.service.waiters.count == 1)
     await eventually(lambda: api.app.service.waiters.count == 0)
 
 

@@ -44,7 +44,7 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def api(valkey: ValkeyProcess) -> AsyncIterator[Api]:
     """An API process on it, which waits less long than usual."""
-    redis = connect(valkey.url, client_name="tests", timeout_s=0.3, read_timeout_s=0.3)
+    redis = connect(valkey.url, client_name="tests", timeout_s=1, read_timeout_s=0.6)
     async with running_api(redis, require_durable=True) as api:
         yield api
     await redis.aclose()
@@ -149,8 +149,8 @@ async def test_a_submission_whose_answer_was_lost_is_one_job(valkey: ValkeyProce
     await api.submitted(ann)
     valkey.freeze()
     submitting = asyncio.create_task(api.submit(ann, custom_id="once"))
-    # The first attempt times out after 0.3 s; the second finds what the first has done.
-    await asyncio.sleep(0.4)
+    # The first attempt times out after 0.6 s; the second finds what the first has done.
+    await asyncio.sleep(0.7)
     valkey.thaw()
     answer = await submitting
     assert answer.status_code == 202

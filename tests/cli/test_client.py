@@ -172,6 +172,7 @@ def test_the_request_limit_is_told_with_the_time_to_wait(here: Run) -> None:
     assert [answer.status for answer in answers] == [0, 0, 0, 1]
     assert "60 s" in answers[3].err
     assert answers[3].err.endswith("(rate_limited)\n")
+    assert "blocked for" in here("limits", PENSTOCK_KEY=key).out
 
 
 def test_without_a_key_and_with_a_wrong_one_it_says_what_to_do(here: Run) -> None:

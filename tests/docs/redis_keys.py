@@ -10,7 +10,9 @@ _ROW = re.compile(r"^\| `([^`]+)` +\|.*\| ([^|]+) \|$", re.MULTILINE)
 _MAKER = re.compile(r"^function [\w.]+\(([^)]*)\) return ('[^\n]*) end$", re.MULTILINE)
 _PIECE = re.compile(r"'([^']*)'|(\w+)|\((\w+) and ' ' \.\. \w+ or ''\)")
 _CALLED = re.compile(r"redis\.call\('[A-Z]+', '([a-z][\w:]*)'")
-_NAMED = re.compile(r"^key\.[A-Z_]+ = '([^']+)'$|^local RECEIPTS, RECEIPTS_DUE = '(\w+)', '([\w:]+)'$", re.MULTILINE)
+_NAMED = re.compile(
+    r"^key\.[A-Z_]+ = '([^']+)'$|^local RECEIPTS, RECEIPTS_DUE = '(\w+)', '([\w:]+)'$", re.MULTILINE
+)
 _PYTHON = re.compile(r'^[A-Z_]+ = "([^"]+)"$', re.MULTILINE)
 # Short names in the code for what the page calls otherwise.
 _CALLS = {"who": "user"}

@@ -82,24 +82,25 @@ class BudgetMachine(LimiterMachine):
         assert held == self.model.settle(self.rig.now, user, day, name, actual or 0, 0, how)
         assert self.rig.budget(user, day) == self.model.budget.state(user, day)
 
-    @rule(by_ms=st.sampled_from((1, HOUR_MS, 7 * HOUR_MS, DAY_MS)), midnight=st.booleans())
-    def time_passes(self, by_ms: int, midnight: bool) -> None:
+    @rule(
+        by_ms=st.sampled_from((1, HOUR_MS, 7 * HOUR_MS, DAY_MS)),
+        midnight=st.booleans(),
+        expires=st.sampled_from((None, None, None, 0, 1, 2, 3)),
+    )
+    def time_passes(self, by_ms: int, midnight: bool, expires: int | None) -> None:
         self.step()
+        self._compare_everything()
         # 1 ms before midnight, if so.
         self.rig.now = midnight_after(self.rig.now) - 1 if midnight else self.rig.now + by_ms
-
-    @rule(days_ago=st.integers(0, 3))
-    def a_day_expires(self, days_ago: int) -> None:
-        self.step()
-        day = day_of(self.rig.now - days_ago * DAY_MS)
+        if expires is None:
+            return
+        day = day_of(self.rig.now - expires * DAY_MS)
         for user in ("ana", "bob"):
             self.rig.client.delete(f"tokens:{user}:{day}", f"holds:{user}:{day}")
             self.lives_ms.pop((user, day), None)
         self.model.budget.expire(day)
 
-    @rule()
-    def everything_is_compared(self) -> None:
-        self.step()
+    def _compare_everything(self) -> None:
         expected: dict[str, object] = {}
         for (user, day), used in self.model.budget.used.items():
             holds = self.model.budget.holds[user, day]

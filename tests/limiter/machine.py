@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from redis import Redis
 
 from limiter.scripts import Script
 from tests.limiter.rig import Rig
+
+EXAMPLES = 10
+"""Of one seed. After so many, Hypothesis begins to vary those it has had; other seeds give more that is new."""
+LENGTH = 100
+"""Steps of an example; a few end sooner."""
 
 
 class LimiterMachine(RuleBasedStateMachine):
@@ -29,32 +34,27 @@ class LimiterMachine(RuleBasedStateMachine):
 
 
 def run(
-    machine: type[LimiterMachine],
-    client: Redis,
-    *,
-    examples: int,
-    length: int,
-    instead: Mapping[str, Script] | None = None,
+    machine: type[LimiterMachine], client: Redis, seeds: int, *, instead: Mapping[str, Script] | None = None
 ) -> int:
-    """Run so many examples of so many steps, the same ones each time; the number of steps that were taken.
+    """Run the examples of so many seeds, the same ones each time; the number of steps that were taken.
 
     Raises AssertionError for an example in which the scripts and the model differ. `instead` puts other scripts in
     the limiter's place (see Rig); what fails then is not made smaller.
     """
     fresh = type(machine.__name__, (machine,), {"client": client, "instead": instead or {}, "steps": 0})
     assert issubclass(fresh, LimiterMachine)
-    run_state_machine_as_test(
-        fresh,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=length,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            report_multiple_bugs=not instead,
-            phases=(Phase.generate,) if instead else (Phase.generate, Phase.shrink),
-            # Time on a machine that others use, too, says nothing.
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    for number in range(seeds):
+        run_state_machine_as_test(
+            seed(number)(fresh),
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=LENGTH,
+                database=None,
+                deadline=None,
+                report_multiple_bugs=False,
+                phases=(Phase.generate,) if instead else (Phase.generate, Phase.shrink),
+                # Time on a machine that others use, too, says nothing.
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
     return fresh.steps

@@ -84,13 +84,12 @@ class RateMachine(LimiterMachine):
         limit=st.sampled_from((1, 2, 3, 3, 5, None)),
         per_day=st.sampled_from((None, None, 4, 9)),
         blocks=st.booleans(),
+        set_back_by_ms=st.sampled_from((0, 0, 1, 300, MINUTE_MS, HOUR_MS, 25 * HOUR_MS)),
     )
-    def the_limits_change(self, limit: int | None, per_day: int | None, blocks: bool) -> None:
+    def limits_or_clock_change(
+        self, limit: int | None, per_day: int | None, blocks: bool, set_back_by_ms: int
+    ) -> None:
         self.step()
         self.limits = RequestLimits(limit, self.window_ms, self.block_ms if blocks else 0, per_day)
-
-    @rule(by_ms=st.sampled_from((1, 300, MINUTE_MS, HOUR_MS, 25 * HOUR_MS)))
-    def the_clock_is_set_back(self, by_ms: int) -> None:
-        self.step()
-        self.rig.now -= by_ms
-        self.set_back_by_ms += by_ms
+        self.rig.now -= set_back_by_ms
+        self.set_back_by_ms += set_back_by_ms

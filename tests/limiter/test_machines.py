@@ -12,16 +12,13 @@ from tests.limiter.machine import LimiterMachine, run
 from tests.limiter.rate_machine import RateMachine
 from tests.limiter.window_machine import MirrorWindowMachine, WindowMachine
 
-LENGTH = 100
-"""Steps of an example; a few end sooner."""
-
 
 @dataclass(frozen=True, slots=True)
 class Share:
     """How much of the work one machine does, and the steps that must come of it."""
 
     machine: type[LimiterMachine]
-    examples: int
+    seeds: int
     steps: int
 
 
@@ -42,14 +39,14 @@ def _name(share: Share) -> str:
 
 @pytest.mark.parametrize("share", ON_VALKEY, ids=_name)
 def test_scripts_and_model_agree_on_valkey(share: Share, blocking: Redis) -> None:
-    taken = run(share.machine, blocking, examples=share.examples, length=LENGTH)
+    taken = run(share.machine, blocking, share.seeds)
     assert taken >= share.steps
 
 
 @pytest.mark.parametrize("share", ON_FAKEREDIS, ids=_name)
 def test_scripts_and_model_agree_on_fakeredis(share: Share) -> None:
     with contextlib.closing(FakeRedis(server=FakeServer())) as client:
-        taken = run(share.machine, client, examples=share.examples, length=LENGTH)
+        taken = run(share.machine, client, share.seeds)
     assert taken >= share.steps
 
 

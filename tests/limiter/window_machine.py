@@ -205,42 +205,48 @@ class WindowMachine(LimiterMachine):
                 entry.tokens -= receipt.charged
                 entry.requests -= requests
 
-    @rule(most=st.integers(1, 3), tokens=_TOKENS, pool=_POOLS)
-    def sweep(self, most: int, tokens: int, pool: str) -> None:
+    @rule(
+        by_ms=st.sampled_from(
+            (1, 17, SLICE_MS - 1, SLICE_MS, 777, 3210, 3210, 9000, 20_000, _SPAN_MS, 5 * MINUTE_MS, DAY_MS)
+        ),
+        most=st.sampled_from((0, 0, 1, 3)),
+        tokens=_TOKENS,
+        pool=_POOLS,
+    )
+    def time_passes(self, by_ms: int, most: int, tokens: int, pool: str) -> None:
         self.step()
+        self.rig.now += by_ms
+        if most:
+            self._sweep(most, tokens, self._spec(pool))
+        self._compare(pool)
+        self.rig.windows_add_up()
+
+    def _sweep(self, most: int, tokens: int, spec: WindowSpec) -> None:
         receipts = dict(self.model.receipts)
-        spec = self._spec(pool)
         swept = self.rig.sweep(spec, tokens, most)
         jobs = self.model.sweep(self.rig.now, most)
         assert swept.receipts == len(jobs)
         refused = self.model.refusal(self.rig.now, spec, tokens)
         assert (swept.reason, swept.wait_ms) == ((refused.reason, refused.wait_ms) if refused else (None, 0))
-        self._compare(pool)
         for job in jobs:
             self._counts_late(job, receipts[job], receipts[job].flying)
 
     @rule(
-        by_ms=st.sampled_from(
-            (1, 17, SLICE_MS - 1, SLICE_MS, 777, 3210, 3210, 9000, 20_000, _SPAN_MS, 5 * MINUTE_MS, DAY_MS)
-        ),
+        limits=st.sampled_from(_LIMITS),
+        set_back_by_ms=st.sampled_from((0, 0, 1, 700, 20_000, HOUR_MS)),
         pool=_POOLS,
     )
-    def time_passes(self, by_ms: int, pool: str) -> None:
-        self.step()
-        self.rig.now += by_ms
-        self._compare(pool)
-        self.rig.windows_add_up()
-
-    @rule(limits=st.sampled_from(_LIMITS), pool=_POOLS)
-    def the_limits_change(self, limits: tuple[tuple[int | None, int | None], ...], pool: str) -> None:
+    def limits_or_clock_change(
+        self, limits: tuple[tuple[int | None, int | None], ...], set_back_by_ms: int, pool: str
+    ) -> None:
         self.step()
         if self.mode == "strict":
             self.limits = limits
-            self._compare(pool)
+        if set_back_by_ms:
+            self._set_back(set_back_by_ms)
+        self._compare(pool)
 
-    @rule(by_ms=st.sampled_from((1, 700, 20_000, HOUR_MS)))
-    def the_clock_is_set_back(self, by_ms: int) -> None:
-        self.step()
+    def _set_back(self, by_ms: int) -> None:
         before = {name: self.model.clock(name, self.rig.now) for name in _SCOPES}
         self.rig.now -= by_ms
         self.set_back_by_ms += by_ms

@@ -182,7 +182,7 @@ async def _drain(world: World, watch: Watch, fleet: Fleet) -> None:
         if loop.now_s - awake_at < QUIET_S:
             continue
         books = audit(world, watch.jobs)
-        running = list(books.of_state("running"))
+        running = books.running()
         if running and loop.now_s - awake_at < RECOVERY_S:
             continue
         jumps += 1
@@ -228,7 +228,7 @@ async def _rest(world: World, watch: Watch, fleet: Fleet, crowd: Crowd) -> None:
     await crowd.sweep(forever=False)
     books = audit(world, watch.jobs)
     judge_ledger(world, jobs, books.lines)
-    audit_at_rest(world, books)
+    audit_at_rest(world)
     for job in jobs:
         assert job.end is not None
         if job.id in books.heads:

@@ -155,7 +155,7 @@ class Watch:
         again = self._claims.get((worker, sequence))
         if again is not None and not tokens <= again:
             self._world.fail("repeatable", f"claim {sequence} of {worker}, repeated, gave other jobs")
-        if len(rows) > slots:
+        if again is None and len(rows) > slots:
             self._world.fail("repeatable", f"{worker} got {len(rows)} jobs for {slots} slots")
         if again is not None:
             return

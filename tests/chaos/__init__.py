@@ -1,0 +1,1 @@
+"""Real processes under a schedule of kills, freezes and cut connections; what they promise is checked from outside."""

@@ -1,0 +1,238 @@
+"""Runs one of Penstock's commands with a known bug in it: `python -m tests.chaos.planted <bug> worker ...`.
+
+The bugs are put in before the command starts, by replacing a function or some text of a script. `none` puts in none;
+with any of them SIGUSR1 hangs the process's main thread, and so its loop, for a while.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, Final
+
+HANG_S = 8.0
+
+
+def sdk_retries() -> None:
+    import openai
+
+    from worker import provider, transport
+
+    class Retrying(openai.AsyncOpenAI):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**{**options, "max_retries": 2})
+
+    class Lenient(transport.Sending):
+        def pass_gate(self, writer: Any) -> None:
+            self.sent = False
+            super().pass_gate(writer)
+
+    provider.openai.AsyncOpenAI = Retrying  # type: ignore[misc]  # what is planted has to replace it
+    provider.Sending = Lenient  # type: ignore[misc]  # as above
+
+
+def heartbeat_of_a_hung_loop() -> None:
+    from worker import heartbeat
+
+    heartbeat.time = SimpleNamespace(monotonic=lambda: 0.0)  # type: ignore[assignment]  # a clock that stands
+
+
+def outcome_dropped_while_redis_is_away() -> None:
+    from redis.exceptions import RedisError
+
+    from worker.dispatch import Dispatcher
+
+    async def once(self: Dispatcher, operation: Callable[[], Any]) -> bool:
+        try:
+            return bool(await operation())
+        except RedisError:
+            return False
+
+    Dispatcher._keep_trying = once  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def no_fencing() -> None:
+    _in_scripts("settle", "if not head or head.lt ~= token then", "if not head then")
+
+
+def claim_numbered_anew() -> None:
+    from worker.seam import ClaimingWorker
+
+    claim = ClaimingWorker._claim
+
+    async def forgetful(self: ClaimingWorker) -> None:
+        before = self._failures
+        await claim(self)
+        if self._failures > before:
+            self._sequence += 1
+
+    ClaimingWorker._claim = forgetful  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def worker_exits_without_redis() -> None:
+    from worker.seam import ClaimingWorker
+
+    claim = ClaimingWorker._claim
+
+    async def fragile(self: ClaimingWorker) -> None:
+        await claim(self)
+        if self._failures:
+            raise ConnectionError("Redis is away")
+
+    ClaimingWorker._claim = fragile  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def no_drain() -> None:
+    from worker.seam import ClaimingWorker
+
+    ClaimingWorker.handle_sig_wait_for_completion = ClaimingWorker.handle_sig  # type: ignore[method-assign]  # as above
+
+
+def drain_spends_an_attempt() -> None:
+    from jobs.claims import Claims
+
+    put_back = Claims.put_back
+
+    async def counting(self: Claims, job: Any, **options: Any) -> bool:
+        return await put_back(self, job, **{**options, "counts": True})
+
+    Claims.put_back = counting  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def submitted_again_under_a_new_id() -> None:
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+
+    from api.service import Service
+
+    async def submit(self: Service, job: Any) -> Any:
+        try:
+            return await self.store.submit(job)
+        except (RedisConnectionError, RedisTimeoutError):
+            return await self.store.submit(replace(job, id=f"{job.id[:-4]}0000"))
+
+    Service.submit = submit  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def refused_submissions_stay() -> None:
+    from api.retraction import Retractions
+
+    async def nothing(self: Retractions) -> None:
+        return None
+
+    Retractions.work = nothing  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def no_recovery() -> None:
+    _in_scripts("sweep", "or silent(now, lease_ms) then return end", "or true then return end")
+
+
+def outage_counts_as_death() -> None:
+    _in_scripts("sweep", "if #ended == 0 or silent(now, lease_ms) then", "if #ended == 0 then")
+
+
+def epoch_ignored() -> None:
+    _in_scripts("submit", "if known == '' or redis.call('GET', key.EPOCH) == known then", "if true then")
+
+
+def api_holds_on_to_who_waits() -> None:
+    from api.waiting import Waiters
+
+    Waiters.drain = lambda self: None  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def redis_errors_are_500() -> None:
+    from api import errors
+
+    errors._redis_problem = lambda error: None  # type: ignore[assignment]  # what is planted has to replace it
+
+
+def deaf_after_a_cut() -> None:
+    from api.subscription import Subscription
+
+    run = Subscription.run
+
+    async def once(self: Subscription) -> None:
+        hear = self._hear
+
+        async def heard(pubsub: Any) -> None:
+            try:
+                await hear(pubsub)
+            except Exception:
+                time_is_up.append(True)
+                raise
+
+        time_is_up: list[bool] = []
+        self._hear = heard  # type: ignore[method-assign]  # what is planted has to replace it
+        self._on_hearing = _only_first(self._on_hearing)
+        await run(self)
+
+    Subscription.run = once  # type: ignore[method-assign]  # as above
+
+
+def _only_first(hearing: Callable[[bool], None]) -> Callable[[bool], None]:
+    told: list[bool] = []
+
+    def tell(hears: bool) -> None:
+        if not told:
+            told.append(hears)
+            hearing(hears)
+
+    return tell
+
+
+PLANTS: Final[dict[str, Callable[[], None]]] = {
+    plant.__name__: plant
+    for plant in (
+        sdk_retries,
+        heartbeat_of_a_hung_loop,
+        outcome_dropped_while_redis_is_away,
+        no_fencing,
+        claim_numbered_anew,
+        worker_exits_without_redis,
+        no_drain,
+        drain_spends_an_attempt,
+        submitted_again_under_a_new_id,
+        refused_submissions_stay,
+        no_recovery,
+        outage_counts_as_death,
+        epoch_ignored,
+        api_holds_on_to_who_waits,
+        redis_errors_are_500,
+    )
+}
+
+
+def _in_scripts(name: str, old: str, new: str) -> None:
+    """Replaces some text in all scripts that have it; the script `name` must."""
+    from limiter import scripts
+
+    compose = scripts.compose
+
+    def changed(path: Any, folders: Any) -> str:
+        text = compose(path, folders)
+        assert path.stem != name or old in text, f"{name}.lua has changed: nothing was planted"
+        return text.replace(old, new)
+
+    scripts.compose = changed
+
+
+def _hang(_number: int, _frame: object) -> None:
+    time.sleep(HANG_S)
+
+
+def main() -> None:
+    """Plant the bug that is named first, and run the command that follows."""
+    bug = sys.argv.pop(1)
+    if bug != "none":
+        PLANTS[bug]()
+    from cli.main import main as run
+
+    signal.signal(signal.SIGUSR1, _hang)
+    run()
+
+
+if __name__ == "__main__":
+    main()

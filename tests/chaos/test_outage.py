@@ -1,0 +1,159 @@
+"""Valkey away, back, frozen, cut off and emptied: nothing is lost, sent twice, or accepted by half."""
+
+import asyncio
+import subprocess
+import sys
+import time
+
+
+from tests.chaos.caller import Caller
+from tests.chaos.processes import ROOT
+from tests.chaos.system import LEASE_S, Shape, Start, System, eventually
+from tests.chaos.test_recovery import check_once
+
+BACK_S = 5.0
+A_CLAIM = b"8388608"
+"""The most bytes that a claim's answer may have, which no other script is given."""
+
+
+async def submitted(ann: Caller, marker: str) -> str:
+    """The id of a new job, submitted again until it is accepted."""
+    while (answer := await ann.submit(marker, key=marker)).status_code == 503:
+        await asyncio.sleep(0.05)
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+async def finished_sends(system: System, marker: str) -> bool:
+    return all(one.finished_at is not None for one in await system.sent(marker))
+
+
+async def test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept(start: Start) -> None:
+    async with start(Shape(workers=2)) as system:
+        ann = await system.caller()
+        marker, refused, after = system.marker(), system.marker(), system.marker()
+        job_id = await ann.accepted(marker, "[[slow:0.7]]", retry="never")
+        await system.until_sent(marker)
+        pids = [worker.pid for worker in system.workers]
+        system.valkey.kill()
+
+        answer = await ann.submit(refused)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), answer.text
+        assert int(answer.headers["retry-after"]) > 0
+        async with asyncio.timeout(20):
+            while not await finished_sends(system, marker):
+                await asyncio.sleep(0.02)
+        await asyncio.to_thread(system.valkey.start)
+        back_at = time.time()
+
+        await submitted(ann, after)
+        took = (await system.until_sent(after))[0].arrived_at - back_at
+        print(f"a job was sent {took:.2f} s after Valkey was back")  # noqa: T201  (a figure that the project promises)
+        assert took < BACK_S
+        await check_once(system, marker, job_id, ann, sends=1)
+        assert await ann.job_named(refused) == []
+        assert [worker.pid for worker in system.workers if worker.runs] == pids
+
+
+async def test_an_outage_longer_than_a_lease_is_no_death_of_the_workers(start: Start) -> None:
+    async with start(Shape(workers=2, apis=2)) as system:
+        ann = await system.caller()
+        ids = {
+            (marker := system.marker()): await ann.accepted(marker, "[[slow:1]]", retry="never") for _ in range(8)
+        }
+        for marker in ids:
+            await system.until_sent(marker)
+        system.valkey.freeze()
+        frozen_at = time.monotonic()
+        await eventually(lambda: time.monotonic() - frozen_at > LEASE_S * 2)
+        system.valkey.thaw()
+        for marker, job_id in ids.items():
+            await check_once(system, marker, job_id, ann, sends=1)
+
+
+async def test_a_submission_whose_answer_was_lost_makes_one_job(start: Start) -> None:
+    async with start(Shape()) as system:
+        ann = await system.caller()
+        marker = system.marker()
+        loss = system.proxy.lose(asked=marker.encode(), told=b"accepted")
+        answer = await ann.submit(marker)
+        assert (answer.status_code, loss.happened) == (202, 1)
+        await ann.end_of(answer.json()["id"])
+        assert [view.id for view in await ann.job_named(marker)] == [answer.json()["id"]]
+
+
+async def test_a_submission_that_is_refused_for_a_lost_answer_is_taken_back(start: Start) -> None:
+    async with start(Shape()) as system:
+        ann = await system.caller()
+        marker = system.marker()
+        loss = system.proxy.lose(asked=marker.encode(), told=b"accepted", times=2)
+        answer = await ann.submit(marker, not_before=int(time.time()) + 600)
+        assert (answer.status_code, loss.happened) == (503, 2)
+        async with asyncio.timeout(20):
+            while [view.status for view in await ann.job_named(marker)] != ["cancelled"]:
+                await asyncio.sleep(0.05)
+        assert await system.sent(marker) == []
+
+
+async def test_a_claim_whose_answer_was_lost_is_answered_again(start: Start) -> None:
+    async with start(Shape()) as system:
+        ann = await system.caller()
+        marker = system.marker()
+        loss = system.proxy.lose(asked=A_CLAIM, told=marker.encode())
+        job_id = await ann.accepted(marker, retry="never")
+        await check_once(system, marker, job_id, ann, sends=1)
+        assert loss.happened == 1
+        assert (await ann.view(job_id)).attempts == 1
+
+
+async def test_a_settlement_whose_answer_was_lost_counts_once(start: Start) -> None:
+    async with start(Shape()) as system:
+        ann = await system.caller()
+        marker = system.marker()
+        loss = system.proxy.lose(asked=b"chatcmpl-", told=b"settled")
+        job_id = await ann.accepted(marker)
+        await check_once(system, marker, job_id, ann, sends=1)
+        assert loss.happened == 1
+        await eventually(lambda: system.workers[0].log.count("job succeeded") == 1)
+
+
+async def test_whoever_waits_for_a_job_hears_of_its_end_through_cut_connections(start: Start) -> None:
+    async with start(Shape()) as system:
+        ann = await system.caller()
+        marker = system.marker()
+        job_id = await ann.accepted(marker, "[[slow:2]]")
+        waiting = asyncio.create_task(ann.view(job_id, wait_s=30))
+        sent = (await system.until_sent(marker))[0]
+        system.proxy.cut()
+        assert (await waiting).status == "succeeded"
+        assert time.time() - sent.arrived_at < 2 + BACK_S
+
+
+async def test_an_emptied_valkey_stops_everything_until_an_operator_decides(start: Start) -> None:
+    async with start(Shape()) as system:
+        ann = await system.caller()
+        system.proxy.freeze()
+        await system.redis.flushall()
+        system.proxy.thaw()
+
+        lost = system.marker()
+        answer = await ann.submit(lost)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), answer.text
+        assert (await ann.ask("GET", "/healthz")).status_code == 200
+        assert (await ann.ask("GET", "/readyz")).status_code == 503
+        users = await system.http.get(f"{system.urls[0]}/v1/admin/users", headers=system.admin)
+        assert users.status_code == 200, users.text
+        assert await system.sent(lost) == []
+
+        command = [sys.executable, "-m", "cli.main", "doctor", "--accept-loss"]
+        environment = {"REDIS_URL": system.valkey.url, "PYTHONPATH": str(ROOT), "PATH": ""}
+        done = await asyncio.to_thread(
+            subprocess.run, command, env=environment, cwd=system.folder, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        bob = await system.caller("bob")
+        marker = system.marker()
+        await check_once(system, marker, await submitted(bob, marker), bob, sends=1)
+
+

@@ -1,0 +1,138 @@
+"""Workers and APIs that die, freeze, hang and are told to stop: their jobs go on, once, and soon."""
+
+import asyncio
+import signal
+import time
+
+import httpx2
+
+from tests.chaos.caller import FINAL, Caller
+from tests.chaos.system import PROVIDER_TIMEOUT_S, Shape, Start, System, eventually
+
+RECOVERED_S = 6.0
+"""A lease of 2 s, a sweep each second, a claim, and slack for a busy machine."""
+HANGABLE = "none"
+"""Runs processes through planted.py, which lets SIGUSR1 hang their loop, with nothing planted."""
+
+
+async def sent_again(system: System, marker: str, since: float, already: int = 1) -> float:
+    """Seconds from `since` (Unix time) until the provider got the job again."""
+    sends = await system.until_sent(marker, already + 1)
+    return sends[already].arrived_at - since
+
+
+async def check_once(system: System, marker: str, job_id: str, ann: Caller, sends: int) -> None:
+    """The job has succeeded with the answer to its last request, and was charged for that one alone."""
+    end = await ann.end_of(job_id)
+    sent = await system.sent(marker)
+    assert (end.status, len(sent)) == ("succeeded", sends), end
+    assert end.completion_id == sent[-1].completion_id
+    assert end.usage is not None
+    assert end.usage.total_tokens == sent[-1].reported_tokens
+    charged = [line for line in await system.ledger(job_id) if line["kind"] == "charged"]
+    assert len(charged) == 1, charged
+
+
+async def test_jobs_of_a_killed_worker_are_sent_again_by_another_soon(start: Start) -> None:
+    async with start(Shape(workers=2)) as system:
+        ann = await system.caller()
+        jobs = {(marker := system.marker()): await ann.accepted(marker, "[[slow:2.5x1]]") for _ in range(4)}
+        for marker in jobs:
+            await system.until_sent(marker)
+        victim = await system.holder(next(iter(jobs.values())))
+        held = [marker for marker, job_id in jobs.items() if await system.holder(job_id) is victim]
+        killed_at = time.time()
+        victim.kill()
+
+        took = [await sent_again(system, marker, killed_at) for marker in held]
+        print(f"sent again {max(took):.2f} s after the kill")  # noqa: T201  (a figure that the project promises)
+        assert max(took) < RECOVERED_S
+        for marker in held:
+            await check_once(system, marker, jobs[marker], ann, sends=2)
+
+
+async def test_a_frozen_worker_that_wakes_changes_nothing(start: Start) -> None:
+    async with start(Shape(workers=2)) as system:
+        ann = await system.caller()
+        marker = system.marker()
+        job_id = await ann.accepted(marker, "[[slow:2]]")
+        await system.until_sent(marker)
+        frozen = await system.holder(job_id)
+        frozen.freeze()
+
+        sends = await system.until_sent(marker, 2)
+        await eventually(lambda: time.time() - sends[0].arrived_at > 2.2)
+        frozen.thaw()
+        await check_once(system, marker, job_id, ann, sends=2)
+        end = await ann.view(job_id)
+        later = system.marker()
+        await ann.end_of(await ann.accepted(later))
+        assert await ann.view(job_id) == end
+        assert frozen.runs
+
+
+async def test_a_worker_whose_loop_hangs_loses_its_jobs_to_another(start: Start) -> None:
+    async with start(Shape(workers=2, bug=HANGABLE)) as system:
+        ann = await system.caller()
+        marker = system.marker()
+        job_id = await ann.accepted(marker, "[[slow:3x1]]")
+        await system.until_sent(marker)
+        hung_at = time.time()
+        (await system.holder(job_id)).send(signal.SIGUSR1)
+        assert await sent_again(system, marker, hung_at) < RECOVERED_S + PROVIDER_TIMEOUT_S / 2
+        await check_once(system, marker, job_id, ann, sends=2)
+
+
+async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent(start: Start) -> None:
+    async with start(Shape(workers=2, drain_s=2.0)) as system:
+        ann = await system.caller()
+        short, long = system.marker(), system.marker()
+        # Both with one worker: the other one has stopped by then, and is started again.
+        idle = system.workers[1]
+        idle.terminate()
+        assert await idle.ended() == 0
+        ids = {marker: await ann.accepted(marker, prompt) for marker, prompt in ((short, "[[slow:1.2]]"), (long, "[[slow:3.9x1]]"))}
+        for marker in ids:
+            await system.until_sent(marker)
+        idle.start()
+        system.workers[0].terminate()
+
+        assert await system.workers[0].ended() == 0
+        await check_once(system, short, ids[short], ann, sends=1)
+        await check_once(system, long, ids[long], ann, sends=2)
+        assert [(await ann.view(job_id)).attempts for job_id in ids.values()] == [1, 1]
+
+
+async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again(start: Start) -> None:
+    async with start(Shape(apis=2)) as system:
+        ann = await system.caller()
+        over = asyncio.Event()
+        ended: list[str] = []
+
+        async def client() -> None:
+            while not over.is_set():
+                marker = system.marker()
+                while True:
+                    try:
+                        answer = await ann.submit(marker, key=marker)
+                        break
+                    except httpx2.TransportError:
+                        await asyncio.sleep(0.02)
+                assert answer.status_code == 202, answer.text
+                ended.append((await ann.view(answer.json()["id"], wait_s=10)).status)
+
+        clients = [asyncio.create_task(client()) for _ in range(4)]
+        held = asyncio.create_task(ann.view(await ann.accepted(system.marker(), not_before=int(time.time()) + 600), wait_s=60))
+        for api in system.apis:
+            before = len(ended)
+            await eventually(lambda before=before: len(ended) > before + 4 or any(c.done() for c in clients))
+            told_at = time.monotonic()
+            api.terminate()
+            assert await api.ended() == 0
+            assert time.monotonic() - told_at < 8.0, "whoever waits for a job is answered at once"
+            await system.start(api)
+        over.set()
+        await asyncio.gather(*clients)
+        assert set(ended) <= FINAL | {"queued", "running"}
+        assert ann.statuses <= {200, 202}
+        assert (await held).status == "queued"
