@@ -164,7 +164,7 @@ READ_USER: Final = _operation(
     "read_user",
     "admin",
     "Read a user",
-    answers={200: "User"},
+    answers={200: "UserWithLimits"},
     problems=(404,),
     parameters=(_path("user", _TEXT),),
 )

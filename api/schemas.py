@@ -158,6 +158,16 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "created_at": _INT,
         }
     ),
+    "UserWithLimits": _object(
+        {
+            "object": {"const": "user"},
+            "user": _TEXT,
+            "tier": _TEXT,
+            "overrides": _OVERRIDES,
+            "created_at": _INT,
+            "limits": ref("Limits"),
+        }
+    ),
     "Limit": _object(
         {
             "name": _TEXT,

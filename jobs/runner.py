@@ -1,7 +1,7 @@
 """Runs the jobs' scripts: adds the epoch this process knows and, in tests, the time; names what went wrong."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,22 @@ class EpochChanged(Exception):  # noqa: N818  (it is what happened to Redis, not
 
 
 class Runner:
-    """One process's view of the scripts. `clock` gives Unix ms in tests; without it the server's clock decides."""
+    """One process's view of the scripts. `clock` gives Unix ms in tests; without it the server's clock decides.
 
-    def __init__(self, redis: "Redis", clock: Callable[[], int] | None = None) -> None:
+    `on_new_data` is awaited when an operator has accepted a loss of data, before anything runs on the new one.
+    """
+
+    def __init__(
+        self,
+        redis: "Redis",
+        clock: Callable[[], int] | None = None,
+        *,
+        on_new_data: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.redis = redis
         self.epoch = ""
         self._clock = clock
+        self._on_new_data = on_new_data
 
     @property
     def now(self) -> Argument:
@@ -72,6 +82,8 @@ class Runner:
         if stored is None or stored != accepted:
             return False
         self.epoch = stored.decode()
+        if self._on_new_data is not None:
+            await self._on_new_data()
         return True
 
     async def accept_loss(self) -> None:

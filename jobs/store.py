@@ -55,8 +55,9 @@ class JobStore:
         self, redis: "Redis", *, lease_ms: int = 6000, clock: Callable[[], int] | None = None
     ) -> None:
         self._redis = redis
-        self._run = Runner(redis, clock)
+        self._run = Runner(redis, clock, on_new_data=self._publish_again)
         self._lease_ms = lease_ms
+        self._in_force: Config | None = None
 
     async def start(self) -> None:
         """Remember the epoch of the data; call once per process, before anything else."""
@@ -67,8 +68,16 @@ class JobStore:
         await self._run.accept_loss()
 
     async def publish(self, config: Config) -> None:
-        """Put the configuration's limits, names and pools in force for all scripts."""
+        """Put the configuration's limits, names and pools in force for all scripts.
+
+        It is put there again, by itself, when an operator has accepted that Redis lost its data.
+        """
+        self._in_force = config
         await _publish(self._redis, self._run.now, publication(config), config.digest())
+
+    async def _publish_again(self) -> None:
+        if self._in_force is not None:
+            await self.publish(self._in_force)
 
     async def submit(self, job: NewJob) -> Submitted | SubmitRefused:
         """Count the request, check the user's limits, and queue the job, all or nothing.

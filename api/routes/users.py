@@ -14,6 +14,7 @@ from api.fields import StrictModel, field_errors, read_model
 from api.pages import NEVER_KEPT, page
 from api.request import Query
 from api.service import Service
+from api.views import limits_object
 from jobs.config import Tier
 from jobs.users import UserRecord, is_user_name
 
@@ -64,7 +65,8 @@ class Users:
         user = await self._service.users.get(_user_in_path(request))
         if user is None:
             raise _no_user()
-        return json_answer(_user(user), 200, [NEVER_KEPT])
+        limits = limits_object(await self._service.store.limits(user.user))
+        return json_answer(_user(user) | {"limits": limits}, 200, [NEVER_KEPT])
 
     async def list(self, request: Request) -> Response:
         """The users, by name."""

@@ -5,7 +5,7 @@ import time
 from redis.asyncio import Redis
 
 from jobs.record import State
-from tests.jobs.builders import ALICE, BOB, MINUTE_MS, Desk
+from tests.jobs.builders import ALICE, BOB, MINUTE_MS, SECOND_MS, Desk
 
 
 async def test_a_queued_job_is_cancelled_at_once_and_its_tokens_are_free(server: Redis) -> None:
@@ -45,7 +45,21 @@ async def test_a_running_job_goes_on_until_its_worker_stops_it(server: Redis) ->
     assert outcome.job is not None
     assert (outcome.outcome, outcome.job.state) == ("requested", State.RUNNING)
     assert await hand.renew(job) == ((), (job.id,))
+    before = await desk.snapshot()
     assert (await desk.store.cancel(ALICE, job.id)).outcome == "requested"
+    assert await desk.snapshot() == before
+
+
+async def test_a_job_that_expired_before_its_cancel_ends_as_expired(server: Redis) -> None:
+    desk = await Desk.open(server)
+    await desk.submit(expires_after_ms=SECOND_MS)
+    hand = await desk.worker()
+    job = await hand.take_one()
+    desk.clock.advance(SECOND_MS)
+    await desk.store.sweep()
+    assert (await desk.store.cancel(ALICE, job.id)).outcome == "requested"
+    await hand.claims.settle(job, None, charge=None, window="given_back")
+    assert await desk.state(job) is State.EXPIRED
 
 
 async def test_the_worker_is_told_at_once_each_time_it_is_asked_for(server: Redis) -> None:

@@ -116,6 +116,15 @@ async def test_a_worker_that_was_frozen_and_wakes_changes_nothing(server: Redis)
     assert await desk.scores("leases") == {f"{again.id} {again.token}": desk.clock.now_ms + LEASE_MS}
 
 
+async def test_a_lease_of_another_attempt_says_nothing_of_this_one(server: Redis) -> None:
+    desk = await Desk.open(server)
+    hand, job = await dead(desk)
+    await server.zadd("leases", {f"{job.id} of-before": 0})
+    await desk.store.sweep()
+    assert list(await desk.scores("leases")) == [f"{job.id} {job.token}"]
+    assert await hand.succeed(job)
+
+
 async def test_a_worker_that_was_frozen_gets_nothing_for_its_claim_of_before(server: Redis) -> None:
     desk = await Desk.open(server)
     frozen, _ = await dead(desk)

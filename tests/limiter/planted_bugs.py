@@ -44,7 +44,7 @@ BUGS = (
     Bug(
         "asking lengthens a block",
         "if view.blocked > 0 then return false, math.max(day_wait, view.blocked - now), view end",
-        "if view.blocked > 0 then block(user, now + limits.block, now) "
+        "if view.blocked > 0 then block(user, now + math.max(1, limits.block), now) "
         "return false, math.max(day_wait, view.blocked - now), view end",
         (rate.asking_does_not_lengthen_a_block,),
         (RateMachine,),

@@ -23,13 +23,16 @@ class Share:
 
 
 ON_VALKEY = (
-    Share(RateMachine, 340, 30_000),
-    Share(BudgetMachine, 290, 27_000),
-    Share(WindowMachine, 340, 32_000),
-    Share(MirrorWindowMachine, 150, 14_000),
+    Share(RateMachine, 35, 30_000),
+    Share(BudgetMachine, 30, 29_500),
+    Share(WindowMachine, 40, 28_500),
+    Share(MirrorWindowMachine, 15, 10_500),
 )
-ON_FAKEREDIS = tuple(
-    Share(machine, 10, 900) for machine in (RateMachine, BudgetMachine, WindowMachine, MirrorWindowMachine)
+ON_FAKEREDIS = (
+    Share(RateMachine, 1, 800),
+    Share(BudgetMachine, 1, 900),
+    Share(WindowMachine, 1, 600),
+    Share(MirrorWindowMachine, 1, 600),
 )
 
 

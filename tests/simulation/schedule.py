@@ -115,11 +115,15 @@ def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Callable[[], Aw
     def one_of(workers: list[Worker]) -> Worker | None:
         return chance.choice(workers) if workers else None
 
+    async def replace(within_s: float) -> None:
+        await asyncio.sleep(chance.random() * within_s)
+        if not world.faults_stopped:
+            fleet.add(chance.randint(1, 4))
+
     async def kill() -> None:
         if (worker := one_of([one for one in fleet.workers if not one.process.killed])) is not None:
             world.kill(worker.process)
-            await asyncio.sleep(chance.random() * 3)
-            fleet.add(chance.randint(1, 4))
+            await replace(3.0)
 
     async def freeze() -> None:
         if (worker := one_of([one for one in fleet.workers if not one.process.gone])) is not None:
@@ -131,8 +135,7 @@ def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Callable[[], Aw
             if chance.random() < 0.3:
                 await asyncio.sleep(chance.random() * 2)
                 worker.sigterm()
-            await asyncio.sleep(chance.random() * 2)
-            fleet.add(chance.randint(1, 4))
+            await replace(2.0)
 
     async def flush() -> None:
         world.note("SCRIPT FLUSH")

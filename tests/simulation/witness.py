@@ -110,12 +110,10 @@ class Watch:
         outcome, answered = reply[0].decode(), json.loads(reply[1])
         who, estimate = head["u"], head["et"]
         known = self.jobs.get(self._keys.get((who, digest), "")) if digest else None
-        if known is not None and known.id != job_id and self.forgotten(known):
-            known = None
         if outcome == "accepted":
             if job_id in self.jobs:
                 return
-            if known is not None:
+            if known is not None and not self.forgotten(known):
                 self._world.fail("once per key", f"{job_id} was made though {known.id} has the same key")
             due_ms = max(now, head.get("nb", 0))
             self.jobs[job_id] = Job(
