@@ -7,9 +7,10 @@ import asyncio
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message as HeaderParser
+from typing import TypeVar
 
 import jiter
 from starlette.requests import ClientDisconnect
@@ -24,7 +25,10 @@ TOTAL_S = 30.0
 MAX_DEPTH = 32
 """Levels of arrays and objects, the body itself being the first."""
 INLINE_BYTES = 32_768
-"""Larger bodies are parsed in a thread: a megabyte of brackets takes some 50 ms."""
+"""Larger bodies are parsed and encoded in a thread: a megabyte of brackets takes some 50 ms."""
+
+ArgumentT = TypeVar("ArgumentT")
+ResultT = TypeVar("ResultT")
 
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -41,8 +45,12 @@ async def read_json(scope: Scope, receive: Receive, *, limit_bytes: int) -> JSON
     """The body as a JSON object. Raises Problem: 400, 408, 413, 415 or 422."""
     check_content_type(scope)
     raw = await read_bytes(scope, receive, limit_bytes=limit_bytes)
-    value = parse(raw) if len(raw) <= INLINE_BYTES else await asyncio.to_thread(parse, raw)
-    return JSONBody(len(raw), value)
+    return JSONBody(len(raw), await beside(len(raw), parse, raw))
+
+
+async def beside(size_bytes: int, work: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
+    """What `work` makes of a body or a part of one: at once if the body is small, beside the loop if it is large."""
+    return work(argument) if size_bytes <= INLINE_BYTES else await asyncio.to_thread(work, argument)
 
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:

@@ -10,18 +10,13 @@ from http import HTTPStatus
 from typing import Final
 
 from redis.exceptions import (
-    BusyLoadingError,
-    ConnectionError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
-    ResponseError,
-    TimeoutError,
 )
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from api.answers import PROBLEM_JSON, Answer, Header, dump
+from jobs.outage import outage
 from jobs.store import EpochChanged
 
 RETRY_AFTER_UNAVAILABLE_S = 2
@@ -137,35 +132,10 @@ def problem_of(error: Exception) -> Problem | None:
     return None
 
 
-_REDIS_WORDS: Final = {
-    "MISCONF": "The job store cannot write to its disk.",
-    "OOM": "The job store is full.",
-    "READONLY": "The job store is read-only.",
-    "LOADING": "The job store is still loading.",
-    "BUSY": "The job store is busy.",
-    "MASTERDOWN": "The job store is away.",
-    "NOREPLICAS": "The job store cannot store safely.",
-    "CLUSTERDOWN": "The job store is away.",
-    "NOAUTH": "The job store refuses us.",
-    "WRONGPASS": "The job store refuses us.",
-    "NOPERM": "The job store refuses us.",
-}
-
-
 def _redis_problem(error: RedisError) -> Problem | None:
     """503 for what passes or an operator must mend; None for a script that fails: that is a mistake of ours."""
-    if isinstance(error, BusyLoadingError):
-        return unavailable(_REDIS_WORDS["LOADING"])
-    if isinstance(error, OutOfMemoryError):
-        return unavailable(_REDIS_WORDS["OOM"])
-    if isinstance(error, ReadOnlyError):
-        return unavailable(_REDIS_WORDS["READONLY"])
-    if isinstance(error, ConnectionError | TimeoutError):
-        return unavailable("The job store cannot be reached.")
-    if isinstance(error, ResponseError):
-        told = _REDIS_WORDS.get(str(error).partition(" ")[0])
-        return unavailable(told) if told else None
-    return unavailable("The job store cannot be used.")
+    told = outage(error)
+    return None if told is None else unavailable(told)
 
 
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 503: "unavailable"}

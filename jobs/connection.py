@@ -9,13 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import EqualJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from jobs.pool import (
+    Pool,
+    PrimaryConnection,
+    SentinelPool,
+    SocketFileConnection,
+    TcpConnection,
+    TlsConnection,
+)
 from jobs.redis_url import RedisUrl, parse
 
 _CONNECT_RETRIES = 3
@@ -64,18 +72,18 @@ def connect(
         return Redis.from_pool(_sentinel_pool(target, options))
     # A host that does not answer at all is not asked again: that has taken `timeout_s` already.
     retry = _retry(ConnectionError, FileNotFoundError, socket.gaierror)
-    return Redis.from_pool(BlockingConnectionPool(**options, **_way(target), retry=retry))
+    return Redis.from_pool(Pool(**options, **_way(target), retry=retry))
 
 
 def _way(target: RedisUrl) -> dict[str, Any]:
     if target.scheme == "unix":
-        return {"connection_class": UnixDomainSocketConnection, "path": target.path}
+        return {"connection_class": SocketFileConnection, "path": target.path}
     [(host, port)] = target.hosts
     if target.scheme == "redis":
-        return {"connection_class": Connection, "host": host, "port": port}
+        return {"connection_class": TcpConnection, "host": host, "port": port}
     # redis-py 5.3 does not compare the host's name unless told: any other host's certificate would do.
     compared = target.options.get("ssl_cert_reqs", "required") == "required"
-    address = {"connection_class": SSLConnection, "host": host, "port": port}
+    address = {"connection_class": TlsConnection, "host": host, "port": port}
     return address | {"ssl_check_hostname": compared} | target.options
 
 
@@ -91,21 +99,10 @@ def _retry(*errors: type[Exception]) -> Retry:
     return Retry(backoff, _CONNECT_RETRIES, supported_errors=cast(Any, errors))
 
 
-class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Waits for a free connection, and closes the connections to the Sentinels with its own."""
-
-    async def disconnect(self, inuse_connections: bool = True) -> None:
-        await super().disconnect(inuse_connections)
-        # Without those in use it is a change of the primary, not the end.
-        if inuse_connections:
-            for sentinel in self.sentinel_manager.sentinels:
-                await sentinel.aclose()
-
-
-def _sentinel_pool(target: RedisUrl, options: Mapping[str, Any]) -> BlockingConnectionPool:
+def _sentinel_pool(target: RedisUrl, options: Mapping[str, Any]) -> Pool:
     # Neither constructor is annotated.
     make_manager: Any = Sentinel
-    make_pool: Any = _SentinelPool
+    make_pool: Any = SentinelPool
     manager = make_manager(
         target.hosts,
         sentinel_kwargs={
@@ -117,8 +114,9 @@ def _sentinel_pool(target: RedisUrl, options: Mapping[str, Any]) -> BlockingConn
         },
     )
     # Connecting begins with asking the Sentinels: only the whole of it is worth repeating, the primary may move.
-    pool: BlockingConnectionPool = make_pool(
-        target.service, manager, **options, retry=_retry(RedisConnectionError)
+    retry = _retry(RedisConnectionError)
+    pool: Pool = make_pool(
+        target.service, manager, connection_class=PrimaryConnection, retry=retry, **options
     )
     return pool
 

@@ -54,7 +54,7 @@ def usage(user_id: str, day: str) -> str:
 
 def usage_users(day: str) -> str:
     """Set: the users who were charged anything on a day."""
-    return f"usage:users:{day}"
+    return f"charged:{day}"
 
 
 def ledger(day: str) -> str:

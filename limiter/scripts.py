@@ -21,6 +21,7 @@ _USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
 _FUNCTION = re.compile(
     r"^((?:local )?function ([\w.]+)\((?:.*\bend\n|.*\n(?:(?!end\b).*\n)*end\n))", re.MULTILINE
 )
+_NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)?")
 _COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 
 
@@ -64,22 +65,22 @@ def prune(text: str) -> str:
     """
     blocks = _FUNCTION.split(_COMMENT.sub("", text))
     functions = list(zip(blocks[2::3], blocks[1::3], strict=True))
-    kept = "".join(blocks[0::3])
-    needed: set[int] = set()
-    while True:
-        found = {
-            i
-            for i, (name, _) in enumerate(functions)
-            if i not in needed and re.search(rf"(?<![\w.]){re.escape(name)}\b", kept)
-        }
-        if not found:
-            break
-        needed |= found
-        kept += "".join(functions[i][1] for i in found)
+    mentioned = [_names(body) for _, body in functions]
+    needed = set().union(*(_names(block) for block in blocks[0::3]))
+    kept: set[int] = set()
+    while found := {i for i, (name, _) in enumerate(functions) if i not in kept and name in needed}:
+        kept |= found
+        needed.update(*(mentioned[i] for i in found))
     parts = [blocks[0]]
     for i, (_, body) in enumerate(functions):
-        parts += [body if i in needed else "", blocks[3 * i + 3]]
+        parts += [body if i in kept else "", blocks[3 * i + 3]]
     return "".join(parts)
+
+
+def _names(text: str) -> set[str]:
+    """The names in a piece of Lua: of `window.open(…)` both `window.open` and `window`."""
+    dotted = set(_NAME.findall(text))
+    return dotted | {name.partition(".")[0] for name in dotted}
 
 
 class Script:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from jobs.claims import Claims, PoolPause
 from jobs.config import Pool
+from jobs.outage import outage
 from jobs.record import ClaimedJob, ErrorCode, JobError, State, Usage
 from jobs.runner import EpochChanged
 from jobs.tokens.estimate import with_output_cap
@@ -252,6 +253,8 @@ class Dispatcher:
             try:
                 return await operation()
             except RedisError as error:
+                if outage(error) is None:
+                    raise
                 log.warning("Redis is away; the outcome is kept until it is back", error=type(error).__name__)
                 await asyncio.sleep(next(waits))
 

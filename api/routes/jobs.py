@@ -9,7 +9,7 @@ from ulid import ULID
 
 from api import documentation as doc
 from api.answers import Answer, Empty, Header
-from api.body import canonical, encode, header_values, read_json
+from api.body import beside, canonical, encode, header_values, read_json
 from api.errors import DO_NOT_RETRY, Problem, job_not_found, problem_of, retry_after
 from api.events import event_stream
 from api.fit import check_fit
@@ -47,7 +47,7 @@ class Jobs:
         limits = service.config.limits
         body = await read_json(scope, request.receive, limit_bytes=limits.body_bytes)
         submission = read_submission(body.value, now_s=service.now_ms() / 1000)
-        provider_body = encode(submission.body)
+        provider_body = await beside(body.raw_bytes, encode, submission.body)
         pools = service.config.pools(submission.model)
         if not pools:
             raise unknown_model(submission.model, service.config.served_names())
@@ -56,7 +56,7 @@ class Jobs:
         )
         check_fit(submission.body, estimate, pools, prompt_limit_tokens=limits.prompt_tokens)
 
-        digest = hashlib.sha256(canonical(body.value)).hexdigest() if key else ""
+        digest = await beside(body.raw_bytes, _digest, body.value) if key else ""
         job = _new_job(submission, provider_body, estimate, principal.user, key, digest, principal.anonymous)
         outcome = await service.submit(job)
         if not isinstance(outcome, Submitted):
@@ -163,6 +163,11 @@ class Jobs:
         service = self._service
         principal = await service.principal(request.scope, "jobs")
         return await event_stream(service, request, principal, _job_id(request))
+
+
+def _digest(value: dict[str, object]) -> str:
+    """What tells one payload from another."""
+    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def _new_job(

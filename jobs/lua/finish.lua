@@ -4,7 +4,7 @@
 --   expiries             zset: job -> ms at which it expires, for every job that has not ended
 --   due                  zset: job -> ms at which it goes to its lane (not_before, backoff)
 --   ledger:<day>         stream: a line per settled or lost attempt whose budget was held on that day
---   usage:<user>:<day>   hash: '<metric>:<name>' -> total (jobs, in, out, cached, cost in nano-USD);  usage:users:<day>  set
+--   usage:<user>:<day>   hash: '<metric>:<name>' -> total (jobs, in, out, cached, cost in nano-USD);  charged:<day>  set
 --   dead                 zset: job that failed for good -> ms
 --   config:retention     hash: jobs (ms), ledger, usage, dead (days)
 -- @use record

@@ -25,7 +25,7 @@ function key.worker(worker) return 'worker:' .. worker end
 function key.cancels(worker) return 'cancels:' .. worker end
 function key.ledger(day) return 'ledger:' .. day end
 function key.usage(user, day) return 'usage:' .. user .. ':' .. day end
-function key.usage_users(day) return 'usage:users:' .. day end
+function key.usage_users(day) return 'charged:' .. day end
 
 key.EPOCH = 'epoch'
 key.ANONYMOUS = 'config:anonymous'

@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from api.app import create_app
+from api.direct import DirectRoute
 from api.schemas import SCHEMAS
 from jobs.environment import Environment, SettingsError
 from tests.api.harness import ADMIN_KEY, CONFIG, SECRET, Api, chat, config, problem, running_api
@@ -24,26 +25,10 @@ async def description(api: Api) -> dict[str, Any]:
 
 async def test_every_route_is_described(api: Api) -> None:
     paths = (await description(api))["paths"]
-    assert {(path, method) for path, operations in paths.items() for method in operations} == {
-        ("/v1/jobs", "post"),
-        ("/v1/jobs", "get"),
-        ("/v1/jobs/{job_id}", "get"),
-        ("/v1/jobs/{job_id}", "delete"),
-        ("/v1/jobs/{job_id}/cancel", "post"),
-        ("/v1/jobs/{job_id}/events", "get"),
-        ("/v1/limits", "get"),
-        ("/v1/usage", "get"),
-        ("/healthz", "get"),
-        ("/readyz", "get"),
-        ("/v1/admin/users", "post"),
-        ("/v1/admin/users", "get"),
-        ("/v1/admin/users/{user}", "get"),
-        ("/v1/admin/users/{user}", "patch"),
-        ("/v1/admin/keys", "post"),
-        ("/v1/admin/keys", "get"),
-        ("/v1/admin/keys/{key_id}/rotate", "post"),
-        ("/v1/admin/keys/{key_id}", "delete"),
-    }
+    described = {(path, method.upper()) for path, operations in paths.items() for method in operations}
+    routes = [route for route in api.app.router.routes if isinstance(route, DirectRoute)]
+    assert described == {(route.path, method) for route in routes for method in route.methods or ()}
+    assert ("/v1/jobs", "POST") in described
 
 
 async def test_the_description_hangs_together(api: Api) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 NOON_S = NOON_MS // 1000
+SUBMIT = job_script("submit").sha
+BACKGROUND = [job_script(name).sha for name in ("sweep", "users_touch_key")]
 
 
 async def test_a_submission_is_answered_with_the_queued_job(api: Api) -> None:
@@ -155,13 +157,8 @@ async def test_a_preferred_wait_in_vain_is_answered_with_202(api: Api) -> None:
 async def test_one_submission_is_one_command_to_redis(api: Api) -> None:
     ann = await api.user("ann", "free")
     await api.submitted(ann)
-    submit = job_script("submit").sha
     # What this process does meanwhile on its own account, perhaps on a connection that is new.
-    background = (
-        "PING",
-        "CLIENT ",
-        *(f"EVALSHA {job_script(name).sha}" for name in ("sweep", "users_touch_key")),
-    )
+    background = ("PING", "CLIENT ", *(f"EVALSHA {sha}" for sha in BACKGROUND))
     async with api.redis.monitor() as monitor:
         await api.submitted(ann)
         await api.redis.echo("that was it")
@@ -172,4 +169,4 @@ async def test_one_submission_is_one_command_to_redis(api: Api) -> None:
             # What a script does inside of Redis is shown as well.
             if seen["client_type"] != "lua" and not seen["command"].startswith(background):
                 sent.append(seen["command"])
-    assert [command.split()[:2] for command in sent] == [["EVALSHA", submit]]
+    assert [command.split()[:2] for command in sent] == [["EVALSHA", SUBMIT]]

@@ -241,6 +241,10 @@ async def running_system(folder: Path, shape: Shape) -> AsyncIterator[System]:
             try:
                 await _start(system)
                 yield system
+            except Exception:
+                # pytest shows it with the failure.
+                print(system.logs())  # noqa: T201  (there is nobody else to tell)
+                raise
             finally:
                 await redis.aclose()
     finally:

@@ -22,7 +22,7 @@ _HASHES = (
     "fair:weight",
     "fair:weights",
 )
-_SETS = ("cancels", "usage:users")
+_SETS = ("cancels", "charged")
 _ZSETS = ("lane", "due", "expiries", "leases", "receipts:due", "midnight", "fair:ready", "jobs")
 _CLASSES = "isbISB"
 

@@ -1,6 +1,7 @@
 """The client of Redis: every way there, above all that no command is sent twice; and the checks of the server."""
 
 import asyncio
+import random
 import socket
 import ssl
 import time
@@ -299,6 +300,40 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_by_the_kernel(valk
         await pool.release(connection)
 
 
+async def test_a_cancellation_is_not_lost_whenever_it_comes(valkey: ValkeyProcess) -> None:
+    stopped = asyncio.Event()
+
+    async def work(client: Redis) -> None:
+        while not stopped.is_set():
+            await client.ping()
+
+    async with connected(valkey.url) as client:
+        await client.ping()
+        for turn in range(200):
+            task = asyncio.create_task(work(client))
+            for _ in range(turn % 23):
+                await asyncio.sleep(0)
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=5)
+            stopped.set()
+            await asyncio.wait([task])
+            assert done, f"it went on after its cancellation in turn {turn % 23}"
+            stopped.clear()
+
+
+async def test_a_server_that_stops_reading_is_given_up_within_the_timeout(tmp_path: Path) -> None:
+    with running_valkey(tmp_path) as valkey:
+        async with connected(valkey.url, read_timeout_s=0.2) as client:
+            await client.ping()
+            valkey.freeze()
+            started = time.monotonic()
+            with pytest.raises(RedisTimeoutError, match="writing"):
+                await client.set("a", bytes(50_000_000))
+            assert time.monotonic() - started < 3
+            valkey.thaw()
+            assert await client.ping()
+
+
 # The pool
 
 
@@ -323,6 +358,28 @@ async def test_the_wait_for_a_connection_has_an_end(valkey: ValkeyProcess, redis
             await client.ping()
         await cast(Awaitable[int], redis.rpush("list", "a"))
         assert await blocked == (b"list", b"a")
+
+
+async def test_a_cancelled_waiter_does_not_take_a_free_connection_with_it(valkey: ValkeyProcess) -> None:
+    chance = random.Random(1)
+    async with connected(valkey.url, max_connections=2, timeout_s=2) as client:
+
+        async def work() -> None:
+            for _ in range(3):
+                await client.ping()
+
+        for _ in range(100):
+            tasks = [asyncio.create_task(work()) for _ in range(20)]
+            for _ in range(chance.randrange(40)):
+                await asyncio.sleep(0)
+            for task in tasks:
+                if chance.random() < 0.7:
+                    task.cancel()
+                if chance.random() < 0.2:
+                    await asyncio.sleep(0)
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+
+            assert [one for one in outcomes if one and not isinstance(one, asyncio.CancelledError)] == []
 
 
 async def test_a_blocking_command_may_wait_for_longer_than_an_answer_takes(

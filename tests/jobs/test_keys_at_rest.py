@@ -113,7 +113,7 @@ async def test_what_is_kept_of_a_day_outlives_it_by_two_days_and_of_the_ledger_b
         f"tokens:alice:{desk.clock.day}": max(day_left, MINUTE_MS + DAY_MS) + 2 * DAY_MS,
         f"ledger:{desk.clock.day}": day_left + 7 * DAY_MS,
         f"usage:alice:{desk.clock.day}": day_left + 90 * DAY_MS,
-        f"usage:users:{desk.clock.day}": day_left + 90 * DAY_MS,
+        f"charged:{desk.clock.day}": day_left + 90 * DAY_MS,
     }
     for key, life_ms in lives.items():
         assert life_ms - slack < await server.pttl(key) <= life_ms, key

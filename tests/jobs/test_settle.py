@@ -169,7 +169,7 @@ async def test_the_ledger_its_totals_and_the_counter_agree(server: Redis) -> Non
     counted = sum(int(line["in"]) + int(line["out"]) for line in of_alice)
     assert counted == total.total_tokens == await desk.tokens() == 150
     assert total.cost_usd == pytest.approx(3000 / 1e9)
-    assert await desk.members(f"usage:users:{desk.clock.day}") == {ALICE, BOB}
+    assert await desk.members(f"charged:{desk.clock.day}") == {ALICE, BOB}
 
 
 async def test_an_attempt_of_unknown_outcome_that_costs_its_user_nothing_is_the_operators(

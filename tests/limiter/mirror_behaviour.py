@@ -131,10 +131,10 @@ def a_clock_set_back_refills_nothing_and_stops_nothing(rig: Rig) -> None:
 def many_small_steps_lose_next_to_nothing(rig: Rig) -> None:
     windows = WindowSpec((Scope("one", 50),), mode="mirror")
     rig.takes("all", 50, windows=windows)
-    for number in range(600):
-        rig.now += 7
+    for number in range(200):
+        rig.now += 21
         rig.takes(f"job{number}", 0, windows=windows)
         rig.release(f"job{number}")
-    # 4.2 s at 50 a minute are 3.5 tokens, of which each of 600 steps may lose a thousandth.
+    # 4.2 s at 50 a minute are 3.5 tokens, of which each of 400 changes may lose a thousandth.
     rig.takes("last", 2, windows=windows)
     rig.refused("more", 2, windows=windows)

@@ -45,6 +45,11 @@ class Books:
     def heads(self) -> dict[str, dict[str, Any]]:
         return {name: json.loads(self.pairs(key)["h"]) for key, name in self.keys("job:")}
 
+    def stored(self, job_id: str) -> tuple[bytes | None, ...]:
+        """A job's record, result and error."""
+        fields = self.pairs(f"job:{job_id}")
+        return tuple(fields[name].encode() if name in fields else None for name in ("h", "r", "e"))
+
     @cached_property
     def lines(self) -> list[dict[str, str]]:
         """All lines of the ledger, with their day."""

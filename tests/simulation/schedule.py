@@ -23,7 +23,7 @@ from tests.simulation.witness import Watch
 from tests.simulation.workers import Fleet, Worker
 from tests.simulation.world import Killed, Violation, World, all_scripts
 
-AUDITS_S = 2.5
+AUDITS_S = 4.0
 """Between two audits on the way, at most twice this."""
 QUIET_S = 2.5
 """When nothing has moved for so long, nothing will until some time is up."""
@@ -235,7 +235,7 @@ async def _rest(world: World, watch: Watch, fleet: Fleet, crowd: Crowd) -> None:
     for job in jobs:
         assert job.end is not None
         if job.id in books.heads:
-            if watch.stored(job.id) != job.end.stored:
+            if books.stored(job.id) != job.end.stored:
                 world.fail("final", f"{job.id} is no longer what it was at its end: {books.heads[job.id]}")
         elif not watch.forgotten(job):
             world.fail("durable", f"{job.id} is gone before its time")

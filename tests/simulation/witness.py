@@ -165,6 +165,8 @@ class Watch:
             job = self.jobs[job_id]
             if job.end is not None:
                 self._world.fail("final", f"{job_id} was claimed after its end")
+            if job.asked_ms is not None:
+                self._world.fail("final", f"{job_id} was claimed again after it had been asked to end")
             if token in self.turns:
                 self._world.fail("fenced", f"the lease token {token} was given twice")
             if now >= job.expires_ms:

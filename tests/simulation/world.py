@@ -97,6 +97,7 @@ class World:
     outage_until: float = 0.0
     had_outage: bool = False
     scripts_run: int = 0
+    tokens_left: int = 0
 
     def __post_init__(self) -> None:
         self.chance = self.plan.random("network")
@@ -142,7 +143,11 @@ class World:
     async def blpop_wake(self, process: Process, seconds: float) -> None:
         """Sleep until a wake token is there, at most so long: BLPOP on the wake list, for which 0 is for ever."""
         await process.gate()
-        if self._outage() or self.wire.call(("LPOP", "wake"))[0] is not None:
+        if self._outage():
+            return
+        if self.tokens_left:
+            self.tokens_left -= 1
+            self.wire.call(("LPOP", "wake"))
             return
         woken: asyncio.Future[None] = self.loop.create_future()
         self.sleepers[process] = woken
@@ -175,20 +180,24 @@ class World:
             raise Killed
         filled = [now if argument == NOW else argument for argument in arguments]
         noted = self.witness.before(name, filled)
-        tokens = ("LPOP", "wake", len(self.sleepers)) if self.sleepers else ("PING",)
+        # As Redis itself does it: those that sleep on the list get what the script has pushed before anybody else.
+        take = [("LPOP", "wake", len(self.sleepers))] if self.sleepers else []
         try:
-            reply, tokens_taken = self.wire.call(("EVALSHA", sha, 0, *filled), tokens)
+            # After the answer to the last command, what the script has published is here too.
+            reply, *tokens, self.tokens_left = self.wire.call(
+                ("EVALSHA", sha, 0, *filled), *take, ("LLEN", "wake")
+            )
         except ResponseError as error:
             if not isinstance(error, NoScriptError):
                 self.fail("scripts", f"{name} failed: {error}")
             raise
-        self._wake(tokens_taken if self.sleepers else None)
+        self._wake(sum(len(taken or ()) for taken in tokens))
         self.witness.after(process, name, filled, reply, noted)
         self._hand_on_pushes()
         return reply
 
-    def _wake(self, tokens: Any) -> None:
-        for _ in tokens or ():
+    def _wake(self, sleepers: int) -> None:
+        for _ in range(sleepers):
             sleeper = next(iter(self.sleepers))
             woken = self.sleepers.pop(sleeper)
             if not woken.done():
