@@ -88,7 +88,12 @@ def create_app(
     accounts = Users(redis)
     waiters = Waiters()
     authenticator = Authenticator(
-        accounts, pepper=pepper, admin_key=admin_key, clock=monotonic, now_ms=now_ms
+        accounts,
+        pepper=pepper,
+        admin_key=admin_key,
+        clock=monotonic,
+        now_ms=now_ms,
+        confirm=store.confirm,
     )
 
     def hearing(heard: bool) -> None:

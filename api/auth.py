@@ -5,7 +5,7 @@ change is told on a channel, and nothing is remembered while that channel cannot
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,7 +55,10 @@ class Principal:
 
 
 class Authenticator:
-    """The keys of one process. `clock` gives monotonic seconds, `now_ms` Unix milliseconds."""
+    """The keys of one process. `clock` gives monotonic seconds, `now_ms` Unix milliseconds.
+
+    `confirm` raises where Redis is not the one that had the keys: an emptied one must not make every key invalid.
+    """
 
     def __init__(
         self,
@@ -65,8 +68,10 @@ class Authenticator:
         admin_key: str | None,
         clock: Callable[[], float],
         now_ms: Callable[[], int],
+        confirm: Callable[[], Awaitable[None]],
     ) -> None:
         self._users = users
+        self._confirm = confirm
         self._pepper = pepper
         self._admin_key = admin_key or ""
         self._clock = clock
@@ -78,7 +83,10 @@ class Authenticator:
         self._used: set[str] = set()
 
     async def authenticate(self, scope: Scope, config: Config) -> Principal:
-        """The one who sent this request. Raises Problem 401, and RedisError if the key cannot be looked up."""
+        """The one who sent this request.
+
+        Raises Problem 401, and what `confirm` raises or RedisError if the key cannot be looked up.
+        """
         presented = header_values(scope, b"authorization")
         if not presented:
             return self._anonymous(scope, config)
@@ -111,6 +119,8 @@ class Authenticator:
             return remembered[1]
         generation = self.generation
         record = await self._users.key(key_id)
+        if record is None:
+            await self._confirm()
         # A change told while the answer was under way may be newer than the answer.
         if self._changes_are_heard and generation == self.generation:
             self._remembered[key_id] = (self._clock() + REMEMBERED_S, record)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -92,7 +92,6 @@ async def _watch(server: EmbeddedValkey, ending: asyncio.Event, report: Callable
             if error.message != told:
                 told = error.message
                 report(told)
-        try:
-            await asyncio.wait_for(ending.wait(), WATCH_EVERY_S)
-        except TimeoutError:
-            continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_EVERY_S):
+                await ending.wait()

@@ -12,6 +12,9 @@ EPOCH = "epoch"
 EPOCH_ACCEPTED = "epoch:accepted"
 """String: the epoch with which an operator said to go on after a loss."""
 
+WRITABLE = "writable"
+"""String: written to prove that Redis can be written to."""
+
 WAKE = "wake"
 """List: wake tokens; an idle worker sleeps on it."""
 

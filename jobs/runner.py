@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 LUA = Path(__file__).parent / "lua"
+LOST = "Redis came back without its data; run `penstock doctor --accept-loss` to go on without it"
 
 
 def job_script(name: str) -> Script:
@@ -71,10 +72,17 @@ class Runner:
             if not str(error).startswith("EPOCH"):
                 raise
             if not await self._loss_accepted():
-                raise EpochChanged(
-                    "Redis came back without its data; run `penstock doctor --accept-loss` to go on without it"
-                ) from error
+                raise EpochChanged(LOST) from error
         return await script(self.redis, self.epoch, self.now, *arguments)
+
+    async def confirm(self) -> None:
+        """Prove that Redis still holds the data this process knows.
+
+        Raises EpochChanged, and redis.exceptions.RedisError as the client does.
+        """
+        stored = await self.redis.get(keys.EPOCH)
+        if self.epoch and stored != self.epoch.encode() and not await self._loss_accepted():
+            raise EpochChanged(LOST)
 
     async def _loss_accepted(self) -> bool:
         """Whether an operator has said to go on with the data there is; if so, that is now what we know."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from jobs import keys
 from jobs.codec import decode_limits, decode_view, encode_head, encode_info
 from jobs.config import Config
 from jobs.publication import publication
@@ -23,6 +24,9 @@ _cancel = job_script("cancel")
 _erase = job_script("erase")
 _sweep = job_script("sweep")
 _publish = job_script("publish")
+
+WRITABLE_MS = 60_000
+"""How long the mark of a successful write stays."""
 
 LIST_SCAN = 200
 """Jobs looked at in one call of the list script: what bounds the time Redis is held."""
@@ -141,9 +145,14 @@ class JobStore:
         """Work off what is due by time; every process calls it once a second."""
         await self._run(_sweep, self._lease_ms)
 
+    async def confirm(self) -> None:
+        """Prove that Redis holds the data this process knows."""
+        await self._run.confirm()
+
     async def ping(self) -> None:
         """Prove that Redis is there, writable, and holds the data this process knows."""
-        await self.sweep()
+        await self._run.confirm()
+        await self._redis.set(keys.WRITABLE, b"1", px=WRITABLE_MS)
 
 
 def _view(row: list[Any]) -> JobView:

@@ -55,7 +55,9 @@ class View(BaseModel):
         return None if self.error is None else str(self.error["code"])
 
 
-def payload(marker: str, prompt: str = "", *, model: str = "m", max_tokens: int = 20, **fields: Any) -> dict[str, Any]:
+def payload(
+    marker: str, prompt: str = "", *, model: str = "m", max_tokens: int = 20, **fields: Any
+) -> dict[str, Any]:
     """A submission whose prompt begins with the marker, which is its custom_id too."""
     content = f"{marker} {prompt}".strip()
     body = {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": max_tokens}
@@ -83,7 +85,9 @@ class Caller:
         self.statuses.add(answer.status_code)
         return answer
 
-    async def submit(self, marker: str, prompt: str = "", *, key: str | None = None, **fields: Any) -> httpx2.Response:
+    async def submit(
+        self, marker: str, prompt: str = "", *, key: str | None = None, **fields: Any
+    ) -> httpx2.Response:
         """Submit once; `key`: an Idempotency-Key. Raises httpx2.TransportError."""
         headers = {"idempotency-key": key} if key else {}
         return await self.ask("POST", "/v1/jobs", headers, json=payload(marker, prompt, **fields))
@@ -99,7 +103,9 @@ class Caller:
         """The job; asked for again while an API or Redis is away."""
         while True:
             try:
-                answer = await self.ask("GET", f"/v1/jobs/{job_id}?wait={wait_s}" if wait_s else f"/v1/jobs/{job_id}")
+                answer = await self.ask(
+                    "GET", f"/v1/jobs/{job_id}?wait={wait_s}" if wait_s else f"/v1/jobs/{job_id}"
+                )
             except httpx2.TransportError:
                 await asyncio.sleep(ASK_AGAIN_S)
                 continue

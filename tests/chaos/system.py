@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -173,7 +174,11 @@ class System:
         starts = process.log.count("worker started")
         process.start()
         while not await self._is_ready(process, starts):
-            assert time.monotonic() < deadline, f"{process.name} does not become ready:\n{process.log}"
+            if time.monotonic() > deadline:
+                # Its stacks tell what it waits for.
+                process.send(signal.SIGABRT)
+                await process.ended()
+                raise AssertionError(f"{process.name} does not become ready:\n{process.log}")
             if not process.runs:
                 # While it was down, somebody's connection may have got its port for a moment.
                 assert "in use" in process.log, f"{process.name} ended at its start:\n{process.log}"
@@ -203,6 +208,7 @@ class System:
             "PENSTOCK_DRAIN_S": f"{self.shape.drain_s:g}",
             "PENSTOCK_MAX_JOBS": str(self.shape.slots),
             "PENSTOCK_LOG": "json",
+            "PYTHONFAULTHANDLER": "1",
         }
         bug = "" if arguments[0] == "simulator" else self.shape.bug
         return Process(name, self.folder, arguments, settings, lifeline=self.lifeline.child_fd, bug=bug)
@@ -234,7 +240,9 @@ async def running_system(folder: Path, shape: Shape) -> AsyncIterator[System]:
     try:
         async with (
             proxied(HOST, valkey.port) as proxy,
-            httpx2.AsyncClient(trust_env=False, timeout=30.0, limits=httpx2.Limits(max_connections=200)) as http,
+            httpx2.AsyncClient(
+                trust_env=False, timeout=30.0, limits=httpx2.Limits(max_connections=200)
+            ) as http,
         ):
             redis = connect(valkey.url, client_name="chaos")
             system = System(folder, shape, valkey, proxy, redis, http, lifeline)
@@ -289,5 +297,8 @@ def _configuration(system: System) -> str:
         if model == TIGHT and shape.tight is not None:
             # On a busy machine a request may arrive seconds after it was written.
             lines += ["    window_margin_s: 3"]
-            lines += [f"    tokens_per_minute: {shape.tight[0]}", f"    requests_per_minute: {shape.tight[1]}"]
+            lines += [
+                f"    tokens_per_minute: {shape.tight[0]}",
+                f"    requests_per_minute: {shape.tight[1]}",
+            ]
     return "\n".join(lines) + "\n"

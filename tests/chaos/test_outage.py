@@ -60,7 +60,8 @@ async def test_an_outage_longer_than_a_lease_is_no_death_of_the_workers(start: S
     async with start(Shape(workers=2, apis=2)) as system:
         ann = await system.caller()
         ids = {
-            (marker := system.marker()): await ann.accepted(marker, "[[slow:1]]", retry="never") for _ in range(8)
+            (marker := system.marker()): await ann.accepted(marker, "[[slow:1]]", retry="never")
+            for _ in range(8)
         }
         for marker in ids:
             await system.until_sent(marker)
@@ -155,5 +156,3 @@ async def test_an_emptied_valkey_stops_everything_until_an_operator_decides(star
         bob = await system.caller("bob")
         marker = system.marker()
         await check_once(system, marker, await submitted(bob, marker), bob, sends=1)
-
-

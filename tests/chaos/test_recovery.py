@@ -83,7 +83,9 @@ async def test_a_worker_whose_loop_hangs_loses_its_jobs_to_another(start: Start)
         await check_once(system, marker, job_id, ann, sends=2)
 
 
-async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent(start: Start) -> None:
+async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent(
+    start: Start,
+) -> None:
     async with start(Shape(workers=2, drain_s=2.0)) as system:
         ann = await system.caller()
         short, long = system.marker(), system.marker()
@@ -91,7 +93,10 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_res
         idle = system.workers[1]
         idle.terminate()
         assert await idle.ended() == 0
-        ids = {marker: await ann.accepted(marker, prompt) for marker, prompt in ((short, "[[slow:1.2]]"), (long, "[[slow:3.9x1]]"))}
+        ids = {
+            marker: await ann.accepted(marker, prompt)
+            for marker, prompt in ((short, "[[slow:1.2]]"), (long, "[[slow:3.9x1]]"))
+        }
         for marker in ids:
             await system.until_sent(marker)
         idle.start()
@@ -103,7 +108,9 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_res
         assert [(await ann.view(job_id)).attempts for job_id in ids.values()] == [1, 1]
 
 
-async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again(start: Start) -> None:
+async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again(
+    start: Start,
+) -> None:
     async with start(Shape(apis=2)) as system:
         ann = await system.caller()
         over = asyncio.Event()
@@ -122,7 +129,9 @@ async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_t
                 ended.append((await ann.view(answer.json()["id"], wait_s=10)).status)
 
         clients = [asyncio.create_task(client()) for _ in range(4)]
-        held = asyncio.create_task(ann.view(await ann.accepted(system.marker(), not_before=int(time.time()) + 600), wait_s=60))
+        held = asyncio.create_task(
+            ann.view(await ann.accepted(system.marker(), not_before=int(time.time()) + 600), wait_s=60)
+        )
         for api in system.apis:
             before = len(ended)
             await eventually(lambda before=before: len(ended) > before + 4 or any(c.done() for c in clients))

@@ -242,11 +242,11 @@ AT_REST_NEVER = (
 )  # fmt: skip
 """Keys that no job leaves behind once all have ended and what their calls may be charged is known."""
 
-WITHOUT_EXPIRY = ("config", "epoch", "heartbeat", "sequence", "user", "users", "window")
+WITHOUT_EXPIRY = ("config", "epoch", "heartbeat", "learned", "sequence", "user", "users", "window")
 """Keys that stay: the configuration, users, and a bounded number that do not grow with the jobs."""
 
 WITH_EXPIRY = (
-    "answers", "claim", "dead", "fair:finish", "fair:virtual", "idem", "job", "jobs", "learned", "ledger", "pause",
+    "answers", "charged", "claim", "dead", "fair:finish", "fair:virtual", "idem", "job", "jobs", "ledger", "pause",
     "rate", "requests", "tokens", "usage", "worker",
 )  # fmt: skip
 """Keys that go by themselves."""
@@ -259,7 +259,10 @@ async def check_at_rest(redis: Redis) -> None:
         for key in keys:
             pipe.pttl(key)
         lives = dict(zip(keys, cast(list[int], await pipe.execute()), strict=True))
-    assert [key for key in keys if _is(key, AT_REST_NEVER)] == []
-    assert [key for key in keys if lives[key] == -1 and not _is(key, WITHOUT_EXPIRY)] == []
-    assert [key for key in keys if lives[key] != -1 and not _is(key, WITH_EXPIRY)] == []
+    left = [key for key in keys if _is(key, AT_REST_NEVER)]
+    assert not left, left
+    for_ever = [key for key in keys if lives[key] == -1 and not _is(key, WITHOUT_EXPIRY)]
+    assert not for_ever, for_ever
+    unknown = [key for key in keys if lives[key] != -1 and not _is(key, WITH_EXPIRY)]
+    assert not unknown, unknown
     check(await kept(redis))

@@ -94,6 +94,8 @@ async def test_a_user_at_his_concurrency_is_parked_until_one_of_his_jobs_ends(se
     assert taken[-1].id == bobs.id or taken[0].id == bobs.id or taken[1].id == bobs.id
     assert await desk.hash("parked:alice") == {"m": "concurrency"}
     await desk.submit(ALICE)
+    assert await desk.hash("parked:alice") == {"m": "concurrency"}
+    assert await desk.scores("fair:ready:lanes:m") == {}
     assert await hand.take(10) == []
     await hand.succeed(next(job for job in taken if job.user == ALICE))
     assert [job.user for job in await hand.take(10)] == [ALICE]

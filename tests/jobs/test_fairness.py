@@ -107,6 +107,29 @@ async def test_ones_own_jobs_go_by_priority_eight_to_four_to_one(server: Redis) 
     assert taken == {"interactive": 48, "standard": 24, "batch": 6}
 
 
+async def test_a_priority_that_was_away_has_no_credit_for_it(server: Redis) -> None:
+    desk = await Desk.open(server)
+    hand = await desk.worker()
+    waiting: dict[Priority, int] = {"standard": 20, "interactive": 40}
+    for priority, count in waiting.items():
+        for _ in range(count):
+            await desk.submit(priority=priority)
+    await hand.take(30)
+    batch = {(await desk.submit(priority="batch")).id for _ in range(5)}
+    assert len(batch & {job.id for job in await hand.take(13)}) == 1
+
+
+async def test_the_turns_of_priorities_are_kept_only_while_several_wait(server: Redis) -> None:
+    desk = await Desk.open(server)
+    hand = await desk.worker()
+    for priority in ("standard", "interactive", "standard"):
+        await desk.submit(priority=priority)
+    await hand.take_one()
+    assert "turns:m alice" in await desk.keys()
+    await hand.take_one()
+    assert "turns:m alice" not in await desk.keys()
+
+
 async def test_an_urgent_job_goes_before_ones_own_earlier_ones_and_in_order_of_submission(
     server: Redis,
 ) -> None:
@@ -145,6 +168,20 @@ async def test_who_was_away_has_no_credit_for_it(server: Redis) -> None:
     for job in await line.claim(20):
         await line.settle(job, 100)
     assert line.apart() <= 100
+
+
+async def test_one_large_job_at_a_time_gains_nothing_over_many_small_ones(server: Redis) -> None:
+    desk = await Desk.open(server)
+    line = Backlogs(desk, await desk.worker())
+    await line.fill(ALICE, 60, 100)
+    await line.fill(BOB, 1, 1000)
+    for _ in range(50):
+        [job] = await line.claim(1)
+        await line.settle(job, job.prompt_tokens + job.output_tokens)
+        # His lane is empty each time his job is taken.
+        if job.user == BOB:
+            await line.fill(BOB, 1, 1000)
+        assert line.apart() <= 2 * 1000
 
 
 async def test_attempts_that_cost_nothing_cost_no_turn(server: Redis) -> None:

@@ -133,3 +133,5 @@ async def test_the_order_of_turns_is_forgotten_an_hour_after_the_last_job(server
     await hand.succeed(second, 500)
     for key in clocks & await desk.keys():
         assert 0 < await server.pttl(key) <= 60 * MINUTE_MS
+    await desk.submit()
+    assert {await server.pttl(key) for key in clocks & await desk.keys()} == {-1}

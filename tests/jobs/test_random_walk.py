@@ -254,7 +254,7 @@ async def test_whatever_happens_in_whatever_order_redis_fits_together(server: Re
     accounting = ("openai", "anthropic", "actual")[seed % 3]
     desk = await Desk.open(server, settings(accounting))
     await desk.user("carol", max_queued_jobs=20)
-    await desk.user(ALICE, tokens_per_day=12_000, max_concurrent=3)
+    await desk.user(ALICE, tokens_per_day=5000, max_concurrent=2)
     walk = Walk(desk, random.Random(seed), [await desk.worker() for _ in range(3)])
     for _ in range(STEPS):
         await walk.step()

@@ -248,6 +248,18 @@ async def test_a_running_job_that_expires_is_stopped_by_its_worker(server: Redis
     assert await hand.renew() == ((), ())
 
 
+async def test_a_running_job_that_expired_is_asked_to_stop_each_second_until_it_has(server: Redis) -> None:
+    desk = await Desk.open(server)
+    hand, job = await dead(desk, expires_after_ms=2 * SECOND_MS)
+    desk.clock.advance(2 * SECOND_MS)
+    for _ in range(3):
+        await desk.store.sweep()
+        assert await desk.scores("expiries") == {job.id: desk.clock.now_ms + SECOND_MS}
+        desk.clock.advance(SECOND_MS)
+    await hand.claims.settle(job, None, charge=None, window="given_back")
+    assert await desk.scores("expiries") == {}
+
+
 async def test_a_running_job_that_expires_with_its_worker_dead_ends_as_expired(server: Redis) -> None:
     desk = await Desk.open(server)
     _, job = await dead(desk, expires_after_ms=2 * SECOND_MS)

@@ -32,6 +32,7 @@ class Faults:
     lost_requests: float
     lost_answers: float
     slow_calls: float
+    slow_connects: float
     lost_messages: float
     poison: float
     kills: int
@@ -84,7 +85,9 @@ def draw(seed: int) -> Plan:
     def count(most: int, likely: float = 0.5) -> int:
         return chance.randint(1, most) if chance.random() < likely else 0
 
-    length_s = chance.uniform(6, 25)
+    # A few go on for longer than a minute and press on the windows for all of it.
+    pressed = chance.random() < 0.08
+    length_s = chance.uniform(75, 100) if pressed else chance.uniform(6, 25)
     near = chance.random() < 0.4
     start_ms = MIDNIGHT_MS - (round(chance.uniform(0.5, length_s) * 1000) if near else DAY_MS // 2)
     margin_s = chance.choice((1.0, 1.0, 2.0))
@@ -102,6 +105,7 @@ def draw(seed: int) -> Plan:
         lost_requests=sometimes(0.15),
         lost_answers=sometimes(0.2),
         slow_calls=sometimes(0.1),
+        slow_connects=0.5 if pressed else sometimes(0.1),
         lost_messages=chance.choice((0.0, 0.3, 1.0)),
         poison=sometimes(0.1, 0.15),
         kills=count(3),
@@ -115,7 +119,7 @@ def draw(seed: int) -> Plan:
         {
             "tiers": tiers,
             "anonymous": anonymous,
-            "providers": _providers(chance, margin_s),
+            "providers": _providers(chance, margin_s, pressed),
             "routes": {"route": ["q/c", "p/a"]},
             "retention": {
                 "jobs_s": chance.choice((30, 86_400, 5 * 86_400)),
@@ -132,7 +136,7 @@ def draw(seed: int) -> Plan:
         config=config,
         users=users,
         workers=tuple(chance.randint(1, 4) for _ in range(chance.randint(1, 4))),
-        operations=chance.randint(15, 60),
+        operations=chance.randint(40, 60) if pressed else chance.randint(15, 60),
         lease_ms=chance.choice((3000, 6000)),
         sweep_s=chance.choice((1.0, 3.0, 5.0)),
         idle_stretch=chance.choice((1.0, 2.0, 4.0)),
@@ -154,12 +158,12 @@ def _tier(chance: random.Random, *, tight: bool) -> dict[str, Any]:
     }
 
 
-def _providers(chance: random.Random, margin_s: float) -> dict[str, Any]:
+def _providers(chance: random.Random, margin_s: float, pressed: bool) -> dict[str, Any]:
     accountings: Sequence[Accounting] = ("openai", "anthropic", "actual")
 
     def limits(tokens: tuple[int, int], likely: float) -> dict[str, Any]:
         return {
-            "tokens_per_minute": chance.randint(*tokens) if chance.random() < likely else None,
+            "tokens_per_minute": chance.randint(*tokens) if pressed or chance.random() < likely else None,
             "requests_per_minute": chance.randint(2, 12) if chance.random() < 0.4 else None,
         }
 

@@ -97,8 +97,14 @@ class Provider:
 
     def connect_s(self) -> float:
         """How long connecting takes: now and then too long."""
-        slow = not self.world.faults_stopped and self._chance.random() < self.world.plan.faults.slow_calls
+        slow = not self.world.faults_stopped and self._chance.random() < self.world.plan.faults.slow_connects
         return self._chance.random() * (4.0 if slow else 0.02)
+
+    def until_charges_leave_s(self) -> float:
+        """How long until the first charge of the last minute is nearly a minute old."""
+        now = self.world.loop.now_s
+        leaving = [charge.at + NEARLY_A_MINUTE_S - now for charge in self.charges]
+        return min((left for left in leaving if left > 0), default=NEARLY_A_MINUTE_S)
 
     def written(
         self, process: Process, token: str, pool: Pool, fields: dict[str, Any], fate: Fate, deadline: float
@@ -186,6 +192,7 @@ class Provider:
             answer.set_result(Failure(FailureKind.UNKNOWN, fate, sent=True))
 
 
+NEARLY_A_MINUTE_S = 59.0
 WORDS = 30
 """What an answer without usage is counted as here."""
 

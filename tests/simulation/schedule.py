@@ -29,7 +29,7 @@ QUIET_S = 2.5
 """When nothing has moved for so long, nothing will until some time is up."""
 RECOVERY_S = 60.0
 """When nothing has moved for so long although jobs run, nobody will recover them."""
-WINDOW_S = 63.0
+WINDOW_S = 65.0
 HOUR_S, YEAR_S = 3600.0, 365 * 86_400.0
 MOST_JUMPS = 200
 
@@ -150,7 +150,6 @@ def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Callable[[], Aw
 
     async def outage() -> None:
         seconds = chance.choice((1.0, 5.0, 12.0)) * chance.random()
-        world.had_outage = True
         world.outage_until = world.loop.now_s + seconds
         world.note(f"Redis is away for {seconds:.3f} s")
 
@@ -210,7 +209,7 @@ def _jump(world: World, books: Books, quiet_s: float) -> None:
         return
     at_most_s = YEAR_S
     if stuck:
-        at_most_s = WINDOW_S if quiet_s < WINDOW_S else HOUR_S
+        at_most_s = world.provider.until_charges_leave_s() if quiet_s < 2 * WINDOW_S else HOUR_S
     seconds = min((next_ms - now) / 1000 + 0.001, at_most_s)
     world.note(f"nothing moves: {seconds:.3f} s pass")
     world.loop.jump(seconds)

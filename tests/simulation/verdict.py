@@ -96,9 +96,7 @@ def _judge_charge(world: World, job: Job, turn: Turn | None) -> None:
 
 
 def judge_healthy_workers(world: World, jobs: list[Job]) -> None:
-    """Nobody loses a lease but who died, was frozen, could not renew, or while Redis was away."""
-    if world.had_outage:
-        return
+    """Nobody loses a lease but who died, was frozen, or could not renew; an outage of Redis is no reason."""
     for job in jobs:
         for turn in job.turns:
             process = turn.process

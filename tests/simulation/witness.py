@@ -11,6 +11,7 @@ from tests.simulation.world import AGE_EVERY_MS, Process, World
 from tests.simulation.wire import Part
 from tests.jobs.builders import day_of
 
+LEAST_PAUSE_MS = 1000
 FIRST_PROBE_MS = 30_000
 """The shortest pause after an alarm."""
 ALARM_FORGOTTEN_MS = 1_200_000 - 2 * AGE_EVERY_MS
@@ -198,12 +199,13 @@ class Watch:
             turn.counted = not turn.back or str(arguments[5]) == "1"
             pause = arguments[8]
         self._world.note(f"{script} of {job_id} under {turn.token}: {turn.how}, {outcome}")
-        if pause:
-            said = json.loads(pause)
-            until, alarm = self._paused_until.get(turn.pool, (0, False))
-            if not said["alarm"] or not alarm:
-                ms = FIRST_PROBE_MS if said["alarm"] else said["ms"]
-                self._paused_until[turn.pool] = (max(until, now + ms), alarm or said["alarm"])
+        said = json.loads(pause) if pause else {"ms": 0, "alarm": False}
+        fate = turn.attempt.fate if turn.attempt is not None and turn.attempt.delivered else "ok"
+        alarm = said["alarm"] or fate in ("unauthorized", "quota")
+        ms = FIRST_PROBE_MS if alarm else max(said["ms"], LEAST_PAUSE_MS if fate == "throttled" else 0)
+        until, alarmed = self._paused_until.get(turn.pool, (0, False))
+        if ms and not (alarm and alarmed):
+            self._paused_until[turn.pool] = (max(until, now + ms), alarmed or alarm)
 
     def _came_late(
         self, process: Process, script: str, arguments: Sequence[Part], reply: Any, before: object

@@ -136,7 +136,7 @@ class Worker:
                 try:
                     renewal = await claims.renew(leases, slots=self.slots)
                 except RedisError:
-                    self.process.renewals_lost += 1
+                    self.process.renewals_lost += not self.world.outage
                 else:
                     for job_id in renewal.lost:
                         dispatcher.stop(job_id, "lost")

@@ -95,7 +95,6 @@ class World:
     over: bool = False
     step_ms: int = 0
     outage_until: float = 0.0
-    had_outage: bool = False
     scripts_run: int = 0
     tokens_left: int = 0
 
@@ -143,7 +142,7 @@ class World:
     async def blpop_wake(self, process: Process, seconds: float) -> None:
         """Sleep until a wake token is there, at most so long: BLPOP on the wake list, for which 0 is for ever."""
         await process.gate()
-        if self._outage():
+        if self.outage:
             return
         if self.tokens_left:
             self.tokens_left -= 1
@@ -220,7 +219,8 @@ class World:
         if process.told is not None:
             process.told(message)
 
-    def _outage(self) -> bool:
+    @property
+    def outage(self) -> bool:
         return self.loop.now_s < self.outage_until
 
     async def cross(self, process: Process, *, back: bool) -> None:
@@ -232,7 +232,7 @@ class World:
             slow = self.chance.random() < faults.slow_calls
             await asyncio.sleep(self.chance.random() * (SLOW_S if slow else 0.004))
         await process.gate()
-        if self._outage():
+        if self.outage:
             raise RedisConnectionError("Redis is away")
         lost = faults.lost_answers if back else faults.lost_requests
         if not self.faults_stopped and lost and self.chance.random() < lost:
