@@ -208,7 +208,10 @@ BUGS = (
     ),
     Bug(
         "a put-back does not compare the lease token",
-        _lua("head.st ~= 'running' or head.lt ~= token then return 'lost'", "head.st ~= 'running' then return 'lost'"),
+        _lua(
+            "head.st ~= 'running' or head.lt ~= token then return 'lost'",
+            "head.st ~= 'running' then return 'lost'",
+        ),
     ),
     Bug(
         "a repeated settle settles again",
@@ -224,7 +227,10 @@ BUGS = (
     Bug("a budget is refunded twice", _lua("int(actual - held)", "int(actual - 2 * held)")),
     Bug(
         "a cancelled job keeps its hold",
-        _lua("if head.day then\n    budget.settle", "if head.day and state ~= 'cancelled' then\n    budget.settle"),
+        _lua(
+            "if head.day then\n    budget.settle",
+            "if head.day and state ~= 'cancelled' then\n    budget.settle",
+        ),
     ),
     Bug("a job's own estimate is left out of the budget's check", _lua("+ estimate <= limit", "<= limit")),
     Bug(
@@ -245,7 +251,10 @@ BUGS = (
     ),
     Bug(
         "a job that expires while it waits is charged",
-        _lua("finish.job(id, head, 'expired', {error", "finish.job(id, head, 'expired', {charge = finish.estimate(head), error"),
+        _lua(
+            "finish.job(id, head, 'expired', {error",
+            "finish.job(id, head, 'expired', {charge = finish.estimate(head), error",
+        ),
     ),
     Bug(
         "a cancelled attempt is also put on the operator's account",
@@ -261,7 +270,10 @@ BUGS = (
     ),
     Bug(
         "an Idempotency-Key is forgotten",
-        _lua("local first = digest ~= '' and redis.call('GET', key.idempotency(who, digest))", "local first = false"),
+        _lua(
+            "local first = digest ~= '' and redis.call('GET', key.idempotency(who, digest))",
+            "local first = false",
+        ),
     ),
     Bug(
         "a user may cancel another's job",
@@ -271,10 +283,16 @@ BUGS = (
         "a lost lease is renewed",
         _lua("if redis.call('ZSCORE', key.LEASES, ARGV[i]) then", "if true then"),
     ),
-    Bug("a job with retry never is sent again after its worker died", _lua("if head.rt == 'never' then", "if false then")),
+    Bug(
+        "a job with retry never is sent again after its worker died",
+        _lua("if head.rt == 'never' then", "if false then"),
+    ),
     Bug(
         "a recovered attempt gives its window back",
-        _lua("finish.lost(id, head, now)\n  if head.dw", "receipt.settle(now, head.lt, 'given_back') finish.lost(id, head, now)\n  if head.dw"),
+        _lua(
+            "finish.lost(id, head, now)\n  if head.dw",
+            "receipt.settle(now, head.lt, 'given_back') finish.lost(id, head, now)\n  if head.dw",
+        ),
     ),
     Bug(
         "recovery forgets that the job was asked to end",
@@ -289,29 +307,50 @@ BUGS = (
         _lua("finish.attempt(id, head, 0, now)\n", "finish.attempt(id, head, 0, now) lane.run(head.u, 1)\n"),
     ),
     Bug("a job is lost between two attempts", _lua("redis.call('ZADD', key.DUE, int(now + after), id)", "")),
-    Bug("one job more than allowed runs for a user", _lua(">= limits.max_concurrent then", "> limits.max_concurrent then")),
+    Bug(
+        "one job more than allowed runs for a user",
+        _lua(">= limits.max_concurrent then", "> limits.max_concurrent then"),
+    ),
     Bug("parked lanes stay parked when a job ends", _lua("lane.unpark(head.u)\n", "")),
     Bug("parked lanes stay parked at midnight", _lua("if lane.unpark(who) then wake.push(now, 1) end", "")),
     Bug("an end is not published", _lua("redis.call('PUBLISH', key.DONE, id)", "")),
-    Bug("a result is forgotten before its time", _lua("redis.call('PEXPIRE', key.job(id), int(life))", "redis.call('PEXPIRE', key.job(id), 5000)")),
-    Bug("what is in flight is never charged", _lua("if receipt.sweep(now, MOST) > 0 then wake.push(now, 1) end", "")),
+    Bug(
+        "a result is forgotten before its time",
+        _lua("redis.call('PEXPIRE', key.job(id), int(life))", "redis.call('PEXPIRE', key.job(id), 5000)"),
+    ),
+    Bug(
+        "what is in flight is never charged",
+        _lua("if receipt.sweep(now, MOST) > 0 then wake.push(now, 1) end", ""),
+    ),
     Bug(
         "what is in flight at its deadline is given back",
         _lua("if not receipt.settle(now, id, 'kept')", "if not receipt.settle(now, id, 'given_back')"),
     ),
     Bug("usage is not charged to the window", _lua("late = input + output", "late = 0")),
     Bug("output is not charged to the window", _lua("late = output\n", "late = 0\n")),
-    Bug("a refused request is given back to the window", _lua("window.charge(w, slice, -charged, 0)", "window.charge(w, slice, -charged, -1)")),
+    Bug(
+        "a refused request is given back to the window",
+        _lua("window.charge(w, slice, -charged, 0)", "window.charge(w, slice, -charged, -1)"),
+    ),
     Bug("a pause is not kept", _lua("return until_ms and math.max(0, until_ms - now) or 0", "return 0")),
-    Bug("leases end while Redis is away", _lua("silent(now, lease_ms) then return end", "false then return end")),
+    Bug(
+        "leases end while Redis is away",
+        _lua("silent(now, lease_ms) then return end", "false then return end"),
+    ),
     Bug("the window's margin is dropped", _python(jobs.store, "publication", _without_margin)),
     Bug("the SDK's retries are on", _python(Client, "chat", _sends_again)),
     Bug("a call is sent however late", _python(Client, "chat", _sends_late)),
-    Bug("what was sent is not remembered when the call is cut off", _python(Client, "chat", _says_nothing_of_sending)),
+    Bug(
+        "what was sent is not remembered when the call is cut off",
+        _python(Client, "chat", _says_nothing_of_sending),
+    ),
     Bug("a settle is tried once", _python(Dispatcher, "_keep_trying", _tries_once)),
     Bug("a claim whose answer was lost gets a new number", _python(Claims, "claim", _new_number_each_time)),
     Bug("the heartbeat is silent", _python(Claims, "renew", _silent_heartbeat)),
-    Bug("a drain leaves what it had claimed to its leases", _python(ClaimingWorker, "_hand_back", _hands_nothing_back)),
+    Bug(
+        "a drain leaves what it had claimed to its leases",
+        _python(ClaimingWorker, "_hand_back", _hands_nothing_back),
+    ),
     Bug("a job with retry never is sent again after a timeout", _decides(_never_is_safe)),
     Bug("an attempt of unknown outcome gives its window back", _decides(_unknown_is_free)),
     Bug("a 429 gives the request back", _decides(_throttled_is_free)),

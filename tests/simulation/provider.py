@@ -224,9 +224,7 @@ class Client:
             return Failure(FailureKind.TOO_LATE, "too late", sent=False)
         if on_sent is not None:
             on_sent()
-        attempt, answer = provider.written(
-            self._process, self._token(), self._pool, fields, fate, deadline
-        )
+        attempt, answer = provider.written(self._process, self._token(), self._pool, fields, fate, deadline)
         if fields["poison"]:
             world.kill(self._process)
             await self._process.gate()

@@ -189,7 +189,9 @@ async def _drain(world: World, watch: Watch, fleet: Fleet) -> None:
             continue
         jumps += 1
         if running or jumps > MOST_JUMPS:
-            world.fail("durable", f"jobs do not come to an end: {running or [job.id for job in watch.unfinished]}")
+            world.fail(
+                "durable", f"jobs do not come to an end: {running or [job.id for job in watch.unfinished]}"
+            )
             return
         _jump(world, books, loop.now_s - moved_at)
         awake_at = loop.now_s
@@ -274,5 +276,3 @@ def _end(loop: VirtualLoop) -> None:
             task.cancel()
         loop.run_until_complete(asyncio.wait(waiting))
     loop.close()
-
-

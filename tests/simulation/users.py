@@ -158,5 +158,3 @@ class Crowd:
             except RedisError:
                 continue
         return None
-
-

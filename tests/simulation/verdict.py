@@ -18,8 +18,14 @@ def judge_write(world: World, job: Job, turn: Turn) -> None:
         world.fail("sends", f"{job.id} was sent twice under {turn.token}")
     if job.retry == "never":
         for before in job.turns:
-            if before is not turn and before.attempt is not None and not (before.attempt.known and before.back):
-                world.fail("sends", f"{job.id}, never to be repeated, was sent again after {before.attempt.fate}")
+            if (
+                before is not turn
+                and before.attempt is not None
+                and not (before.attempt.known and before.back)
+            ):
+                world.fail(
+                    "sends", f"{job.id}, never to be repeated, was sent again after {before.attempt.fate}"
+                )
 
 
 def judge_end(world: World, job: Job) -> None:
@@ -102,7 +108,9 @@ def judge_healthy_workers(world: World, jobs: list[Job]) -> None:
             process = turn.process
             excused = process.killed or process.was_frozen or process.renewals_lost
             if not turn.closed_by and not excused:
-                world.fail("attempts", f"{process.name} was well, and yet {job.id} was lost under {turn.token}")
+                world.fail(
+                    "attempts", f"{process.name} was well, and yet {job.id} was lost under {turn.token}"
+                )
 
 
 def judge_windows(world: World) -> None:
@@ -121,7 +129,9 @@ def judge_windows(world: World) -> None:
                 )  # fmt: skip
                 first += 1
             if limit_tokens is not None and tokens - over > limit_tokens:
-                world.fail("window", f"{name} charged {tokens} tokens from {log[first].at:.3f} to {last.at:.3f}")
+                world.fail(
+                    "window", f"{name} charged {tokens} tokens from {log[first].at:.3f} to {last.at:.3f}"
+                )
                 return
             if limit_requests is not None and requests > limit_requests:
                 world.fail(
@@ -164,6 +174,7 @@ def judge_ledger(world: World, jobs: list[Job], lines: list[dict[str, str]]) -> 
         if unknown and unknown[-1] is job.turns[-1] and job.ended_running and paid is not None:
             expected -= 1
         if len(lost) != expected:
-            world.fail("ledger", f"{job.id} has {len(lost)} lines of lost attempts for {expected}: {json.dumps(lost)}")
-
-
+            world.fail(
+                "ledger",
+                f"{job.id} has {len(lost)} lines of lost attempts for {expected}: {json.dumps(lost)}",
+            )

@@ -129,7 +129,9 @@ class Watch:
         self._world.note(f"{job_id} of {who} is answered {outcome}")
         if outcome == "replayed":
             if known is None or reply[2].decode() != known.id:
-                self._world.fail("once per key", f"{job_id} was answered with {reply[2].decode()}, not {known}")
+                self._world.fail(
+                    "once per key", f"{job_id} was answered with {reply[2].decode()}, not {known}"
+                )
         elif outcome == "idempotency_key_reused":
             if known is None or known.payload == payload:
                 self._world.fail("once per key", f"{job_id} was refused for its key, known for {known}")
@@ -138,7 +140,9 @@ class Watch:
             limit = answered.get("tl")
             alone = not who.startswith("ip:")
             if same_day and alone and (limit is None or answered["tt"] + estimate <= limit):
-                self._world.fail("budget", f"{job_id} of {estimate} tokens was refused with room for it: {answered}")
+                self._world.fail(
+                    "budget", f"{job_id} of {estimate} tokens was refused with room for it: {answered}"
+                )
         elif outcome == "queue_full":
             jobs, tokens = answered.get("mj"), answered.get("mt")
             if not (
@@ -185,7 +189,9 @@ class Watch:
         job_id, turn = str(arguments[2]), self.turns[str(arguments[3])]
         outcome = reply.decode()
         if outcome == "lost":
-            self._world.fail("fenced", f"a {script} of {job_id} in time, under its own token, was answered lost")
+            self._world.fail(
+                "fenced", f"a {script} of {job_id} in time, under its own token, was answered lost"
+            )
         self.progress += 1
         turn.closed_by = script
         if script == "settle":
@@ -213,7 +219,9 @@ class Watch:
         job_id, token = str(arguments[2]), str(arguments[3])
         self._world.note(f"{process.name}: {script} of {job_id} under {token} comes too late: {reply!r}")
         if self._world.wire.dump() != before:
-            self._world.fail("fenced", f"a {script} of {job_id} under the old token {token} changed something")
+            self._world.fail(
+                "fenced", f"a {script} of {job_id} under the old token {token} changed something"
+            )
 
     def _renewed(self, arguments: Sequence[Part], reply: Any) -> None:
         lost = {job_id.decode() for job_id in reply[0]}
@@ -262,5 +270,13 @@ class Watch:
 
 
 _WITHOUT_TIME = frozenset(
-    {"goodbye", "users_create", "users_change", "users_put_key", "users_expire_key", "users_revoke_key", "users_touch_key"}
+    {
+        "goodbye",
+        "users_create",
+        "users_change",
+        "users_put_key",
+        "users_expire_key",
+        "users_revoke_key",
+        "users_touch_key",
+    }
 )
