@@ -6,7 +6,7 @@
 #   make lock ARGS=--upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lock fmt clean
+.PHONY: help demo test replay bugs lock fmt clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -48,6 +48,8 @@ endef
 help:
 	@echo 'make demo    run the whole service on this machine and send it some jobs (ARGS=--exit: end after that)'
 	@echo 'make test    every check that CI runs: format, lint, types, import rules, tests (PYTEST_ARGS=...)'
+	@echo 'make replay  tell what happens in a schedule of the simulation (SEED=7), or play many (SEED=0-9999)'
+	@echo 'make bugs    put known bugs in, one at a time, and list which schedule of the simulation catches each'
 	@echo 'make lock    pin the dependencies of pyproject.toml again (ARGS=--upgrade: to the newest versions)'
 	@echo 'make fmt     format the code and fix what ruff can fix'
 	@echo 'make clean   remove .venv and caches, never the data in .penstock'
@@ -61,6 +63,12 @@ test: $(INSTALLED)
 	@echo '== types: mypy --strict' && $(BIN)/mypy
 	@echo '== imports: lint-imports' && $(BIN)/lint-imports --no-logo
 	@echo '== tests: pytest' && $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+replay: $(INSTALLED)
+	@$(BIN)/python -m tests.simulation $(SEED)
+
+bugs: $(INSTALLED)
+	@$(BIN)/python -m tests.simulation bugs
 
 fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .

@@ -73,7 +73,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """`lost`: jobs that are no longer this worker's; `stop`: jobs that were asked to end."""
+    """`lost`: tokens of leases that are no longer this worker's; `stop`: ids of jobs that were asked to end."""
 
     lost: tuple[str, ...]
     stop: tuple[str, ...]

@@ -75,12 +75,16 @@ class Dispatcher:
         finally:
             del self.running[job.token]
 
-    def stop(self, job_id: str, reason: StopReason) -> None:
-        """Stop a running job: because it was asked to end, or because its lease is lost."""
+    def stop(self, job_id: str) -> None:
+        """Stop a running job: it was asked to end."""
         for run in list(self.running.values()):
-            if run.job.id == job_id and run.task is not None and run.stop is None:
-                run.stop = reason
-                run.task.cancel()
+            if run.job.id == job_id:
+                _cut_off(run, "asked")
+
+    def lease_lost(self, token: str) -> None:
+        """Stop what ran under a lease that is lost; the job itself may be here again under another one."""
+        if token in self.running:
+            _cut_off(self.running[token], "lost")
 
     async def _run(self, run: Running) -> None:
         job = run.job
@@ -257,6 +261,12 @@ class Dispatcher:
                     raise
                 log.warning("Redis is away; the outcome is kept until it is back", error=type(error).__name__)
                 await asyncio.sleep(next(waits))
+
+
+def _cut_off(run: Running, reason: StopReason) -> None:
+    if run.task is not None and run.stop is None:
+        run.stop = reason
+        run.task.cancel()
 
 
 def estimate_of(job: ClaimedJob) -> Usage:

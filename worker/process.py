@@ -131,10 +131,10 @@ def _heartbeat(environment: Environment, url: str, name: str, dispatcher: Dispat
         return [(run.job.id, run.job.token) for run in running if run.deadline > now]
 
     def on_renewal(renewal: Renewal) -> None:
-        for job_id in renewal.lost:
-            loop.call_soon_threadsafe(dispatcher.stop, job_id, "lost")
+        for token in renewal.lost:
+            loop.call_soon_threadsafe(dispatcher.lease_lost, token)
         for job_id in renewal.stop:
-            loop.call_soon_threadsafe(dispatcher.stop, job_id, "asked")
+            loop.call_soon_threadsafe(dispatcher.stop, job_id)
 
     return Heartbeat(
         url,
@@ -186,7 +186,7 @@ async def _hear_stops(redis: "Redis", worker: str, dispatcher: Dispatcher) -> No
                 await channel.subscribe(keys.worker_channel(worker))
                 async for message in channel.listen():
                     if message["type"] == "message":
-                        dispatcher.stop(message["data"].decode(), "asked")
+                        dispatcher.stop(message["data"].decode())
         except RedisError as error:
             log.warning("not hearing of cancels for a moment", error=type(error).__name__)
             await asyncio.sleep(AGAIN_S)

@@ -18,8 +18,8 @@ local LONGEST_WAIT = 1000
 -- them every further name still gets a few, so that full or paused providers never hide one that is free.
 local MOST_LANES, MOST_LOOKS, FEW_LANES = 32, 64, 2
 
+due.heard(now, lease_ms)
 due.work_off(now, lease_ms)
-redis.call('SET', key.HEARTBEAT, int(now))
 wake.up(worker)
 
 local last = redis.call('HMGET', key.claim(worker), 'sequence', 'jobs')

@@ -62,6 +62,12 @@ local function silent(now, lease_ms)
   return true
 end
 
+-- A worker is heard. The first one after a silence must not hide it from the leases of the others.
+function due.heard(now, lease_ms)
+  silent(now, lease_ms)
+  redis.call('SET', key.HEARTBEAT, int(now))
+end
+
 local function leases(now, lease_ms)
   local ended = redis.call('ZRANGEBYSCORE', key.LEASES, '-inf', int(now), 'LIMIT', 0, MOST)
   if #ended == 0 or silent(now, lease_ms) then return end

@@ -1,15 +1,15 @@
 -- renew: a worker is alive: its leases run on.
 -- ARGV     epoch, now ('' = server), worker, lease (ms), slots, running, '<id> <token>' of each running job
--- Returns  {ids whose lease is lost, ids to be stopped}
--- Touches  leases, heartbeat, workers, worker:<worker>, cancels:<worker>
+-- Returns  {tokens of the leases that are lost, ids to be stopped}
+-- Touches  leases, heartbeat, grace, workers, worker:<worker>, cancels:<worker>
 -- @use epoch
--- @use finish
+-- @use due
 
 local failed = lost(ARGV[1])
 if failed then return failed end
 local now = clock(ARGV[2])
 local worker, lease_ms = ARGV[3], tonumber(ARGV[4])
-redis.call('SET', key.HEARTBEAT, int(now))
+due.heard(now, lease_ms)
 redis.call('ZADD', key.WORKERS, int(now), worker)
 redis.call('HSET', key.worker(worker), 'slots', ARGV[5], 'running', ARGV[6], 'seen', int(now))
 redis.call('PEXPIRE', key.worker(worker), 60000)
@@ -18,7 +18,8 @@ for i = 7, #ARGV do
   if redis.call('ZSCORE', key.LEASES, ARGV[i]) then
     redis.call('ZADD', key.LEASES, int(now + lease_ms), ARGV[i])
   else
-    gone[#gone + 1] = string.match(ARGV[i], '^%S+')
+    -- Not the job: it may have come back to this very worker under another lease.
+    gone[#gone + 1] = string.match(ARGV[i], ' (.+)$')
   end
 end
 return {gone, redis.call('SMEMBERS', key.cancels(worker))}

@@ -58,7 +58,7 @@ local function advance(w)
   save(w)
 end
 
-local function read(scope, now)
+local function read(scope, now, known)
   local w = {key = window.key(scope.name)}
   local v = redis.call('HMGET', w.key, 'a', 's', 'T', 'R', 'F', 'o', 'l', 'q', 'B', 'N', 'K', 'V', 'C', 'D')
   w.skew = number(v[2]) or 0
@@ -74,7 +74,7 @@ local function read(scope, now)
     if not per_minute then return 0 end
     return (number(level) or per_minute * 1000) + math.floor(passed * per_minute * 1000 / MINUTE)
   end
-  w.l, w.q = refilled(v[7], scope.tokens), refilled(v[8], scope.requests)
+  w.l, w.q = refilled(v[7], known.tokens), refilled(v[8], known.requests)
   if v[9] then w.big, w.need, w.took = v[9], tonumber(v[10]), tonumber(v[11]) end
   -- Kept at once: while calls are refused nothing else is saved, and this window's time would stand still.
   if set_back then save(w) end
@@ -84,9 +84,9 @@ end
 -- The window of a scope as it stands now: read once per script. The spec is taken anew each time, since a settle
 -- earlier in the script went by the limits of its receipt, which may be older.
 function window.open(spec, scope, now)
-  local w = loaded[scope.name] or read(scope, now)
-  loaded[scope.name] = w
   local known = learned.of(scope, now)
+  local w = loaded[scope.name] or read(scope, now, known)
+  loaded[scope.name] = w
   w.span, w.mode, w.limit, w.requests, w.known = spec.span, spec.mode, known.tokens, known.requests, known
   w.foresight = spec.estimates == 'learned'
   w.l, w.q = math.min(w.l, (w.limit or 0) * 1000), math.min(w.q, (w.requests or 0) * 1000)

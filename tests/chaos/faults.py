@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.chaos.plan import Fault, Plan
 from tests.chaos.processes import Process
-from tests.chaos.system import System
+from tests.chaos.system import STARTED, System
 
 ENDS_S = 30.0
 """A process that was told to stop and has not by then is stuck."""
@@ -121,7 +121,7 @@ class Havoc:
         process.thaw()
 
     async def _terminated(self, process: Process, lasts_s: float) -> None:
-        ready = "worker started" in process.log or "Application startup complete" in process.log
+        ready = process.has_said(STARTED) or process.has_said("Uvicorn running")
         process.terminate()
         try:
             status = await process.ended(ENDS_S)

@@ -10,8 +10,8 @@ from typing import cast
 from jobs.ledger import Ledger
 from tests.chaos.caller import View
 from tests.chaos.crowd import User, Wish
-from tests.chaos.processes import PATIENCE_S
 from tests.chaos.system import TIGHT, Sent, System
+from tests.chaos.waiting import PATIENCE_S
 from tests.docs.redis_keys import documented, wrong_expiries
 from tests.jobs.invariants import AT_REST_NEVER, check, kept
 

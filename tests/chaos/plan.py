@@ -1,4 +1,4 @@
-"""What a seed means: which faults hit whom, and when. The same seed gives the same schedule, if not the same outcomes."""
+"""What a seed means: which faults hit whom, and when. A seed gives the same schedule each time, not the same ends."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -70,11 +70,16 @@ class Plan:
 
 
 def draw(seed: int, lasts_s: float) -> Plan:
-    """The schedule of a seed: the usual faults all once, and as many again of any kind."""
+    """The schedule of a seed: the usual faults all once, more of any kind for a longer one, spread over its time."""
     chance = random.Random(f"plan {seed}")
     kinds = list(_ALWAYS)
-    kinds += chance.choices(list(_LASTS), k=max(3, round(lasts_s / 2) - len(kinds)))
-    faults = [_fault(kind, chance.uniform(FIRST_S, lasts_s), chance.uniform) for kind in kinds]
+    kinds += chance.choices(list(_LASTS), k=max(5, round(lasts_s / 2) - len(kinds)))
+    chance.shuffle(kinds)
+    share_s = (lasts_s - FIRST_S) / len(kinds)
+    faults = [
+        _fault(kind, FIRST_S + share_s * (place + chance.random()), chance.uniform)
+        for place, kind in enumerate(kinds)
+    ]
     shape = Shape(
         apis=APIS,
         workers=WORKERS,

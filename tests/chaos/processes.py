@@ -1,6 +1,5 @@
 """One of Penstock's processes as a test sees it: started, killed, frozen, told to stop; its log kept in a file."""
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -8,9 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.chaos.waiting import PATIENCE_S, eventually
+
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
-"""Far more than anything takes, unless the machine is busy with something else."""
 
 
 class Process:
@@ -33,6 +32,7 @@ class Process:
         self._lifeline = lifeline
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._before_chars = 0
         self.bug = bug
 
     @property
@@ -51,9 +51,14 @@ class Process:
         """What all its runs have printed so far."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def has_said(self, text: str) -> bool:
+        """Whether it has printed that since it was last started."""
+        return text in self.log[self._before_chars :]
+
     def start(self) -> None:
         """Start it; it may take a while until it is ready."""
         assert not self.runs, f"{self.name} runs already"
+        self._before_chars = len(self.log)
         program = ["tests.chaos.planted", self.bug] if self.bug else ["cli.main"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -92,7 +97,6 @@ class Process:
     async def ended(self, within_s: float = PATIENCE_S) -> int:
         """Its exit status, once it is over. Raises TimeoutError."""
         assert self._process is not None, f"{self.name} was never started"
-        async with asyncio.timeout(within_s):
-            while (status := self._process.poll()) is None:
-                await asyncio.sleep(0.02)
-        return status
+        process = self._process
+        await eventually(lambda: process.poll() is not None, within_s)
+        return process.returncode

@@ -19,8 +19,9 @@ from redis.asyncio import Redis
 from cli.lifeline import Lifeline
 from jobs.connection import connect
 from tests.chaos.caller import Caller
-from tests.chaos.processes import PATIENCE_S, Process
+from tests.chaos.processes import Process
 from tests.chaos.proxy import Proxy, proxied
+from tests.chaos.waiting import PATIENCE_S, POLL_S, until
 from tests.support.valkey import HOST, ValkeyProcess, free_port
 
 ADMIN_KEY = "chaos-admin-key-that-nobody-guesses-0123456789"
@@ -31,7 +32,11 @@ OUTPUT_TOKENS = 60
 WIDE, TIGHT = "m", "t"
 """The models: of a provider without limits, and of one whose minute is soon full."""
 
-_POLL_S = 0.02
+STARTED = "worker started"
+
+
+class NotReadyError(Exception):
+    """A process did not come up: nothing has been tested."""
 
 
 class Sent(BaseModel):
@@ -137,10 +142,12 @@ class System:
 
     async def until_sent(self, marker: str, times: int = 1, within_s: float = PATIENCE_S) -> list[Sent]:
         """The job's requests, once there are so many. Raises TimeoutError."""
-        async with asyncio.timeout(within_s):
-            while len(found := await self.sent(marker)) < times:
-                await asyncio.sleep(_POLL_S)
-        return found
+
+        async def arrived() -> bool:
+            return len(await self.sent(marker)) >= times
+
+        await until(arrived, within_s)
+        return await self.sent(marker)
 
     async def holder(self, job_id: str) -> Process:
         """The worker that runs the job."""
@@ -151,7 +158,7 @@ class System:
                 for worker in self.workers:
                     if f"-{worker.pid}-" in name:
                         return worker
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(POLL_S)
 
     async def ledger(self, job_id: str) -> list[dict[str, str]]:
         """The job's lines of the ledger, of whatever day."""
@@ -171,23 +178,23 @@ class System:
     async def start(self, process: Process) -> None:
         """Start it (again), and wait until it is ready."""
         deadline = time.monotonic() + PATIENCE_S
-        starts = process.log.count("worker started")
         process.start()
-        while not await self._is_ready(process, starts):
+        while not await self._is_ready(process):
             if time.monotonic() > deadline:
                 # Its stacks tell what it waits for.
                 process.send(signal.SIGABRT)
                 await process.ended()
-                raise AssertionError(f"{process.name} does not become ready:\n{process.log}")
+                raise NotReadyError(f"{process.name} does not become ready:\n{process.log}")
             if not process.runs:
                 # While it was down, somebody's connection may have got its port for a moment.
-                assert "in use" in process.log, f"{process.name} ended at its start:\n{process.log}"
+                if not process.has_said("in use"):
+                    raise NotReadyError(f"{process.name} ended at its start:\n{process.log}")
                 process.start()
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(POLL_S)
 
-    async def _is_ready(self, process: Process, starts: int) -> bool:
+    async def _is_ready(self, process: Process) -> bool:
         if process in self.workers:
-            return process.log.count("worker started") > starts
+            return process.has_said(STARTED)
         path = "healthz" if process in self.simulators else "readyz"
         with contextlib.suppress(httpx2.TransportError):
             answer = await self.http.get(f"http://{HOST}:{self.ports[process.name]}/{path}")
@@ -215,26 +222,22 @@ class System:
 
     def logs(self) -> str:
         """The last lines of every process, for whoever has to find out what went wrong."""
-        parts = [f"== {one.name}\n" + "\n".join(one.log.splitlines()[-25:]) for one in self.processes]
+        parts = []
+        for one in self.processes:
+            lines = [line for line in one.log.splitlines() if '"event": "request"' not in line]
+            parts += [f"== {one.name}", *lines[-25:]]
         return "\n".join(parts)
 
 
 Start: TypeAlias = Callable[[Shape], AbstractAsyncContextManager[System]]
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
-    """Wait until the condition holds. Raises TimeoutError."""
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(_POLL_S)
-
-
 @asynccontextmanager
 async def running_system(folder: Path, shape: Shape) -> AsyncIterator[System]:
     """A system that is ready; at the end whatever is left of it is killed."""
-    folder.mkdir(parents=True, exist_ok=True)
     valkey = ValkeyProcess(folder / "valkey", aof=True)
     await asyncio.to_thread(valkey.start)
+    # It has made the folder, in which its own is.
     lifeline = Lifeline()
     system: System | None = None
     try:

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import time
 
-
 from tests.chaos.caller import Caller
 from tests.chaos.processes import ROOT
-from tests.chaos.system import LEASE_S, Shape, Start, System, eventually
+from tests.chaos.system import LEASE_S, Shape, Start
 from tests.chaos.test_recovery import check_once
+from tests.chaos.waiting import eventually, until
 
 BACK_S = 5.0
 A_CLAIM = b"8388608"
@@ -18,15 +18,17 @@ A_CLAIM = b"8388608"
 
 async def submitted(ann: Caller, marker: str) -> str:
     """The id of a new job, submitted again until it is accepted."""
-    while (answer := await ann.submit(marker, key=marker)).status_code == 503:
-        await asyncio.sleep(0.05)
-    assert answer.status_code == 202, answer.text
-    job_id: str = answer.json()["id"]
-    return job_id
+    ids: list[str] = []
 
+    async def is_accepted() -> bool:
+        answer = await ann.submit(marker, key=marker)
+        assert answer.status_code in (202, 503), answer.text
+        if answer.status_code == 202:
+            ids.append(answer.json()["id"])
+        return bool(ids)
 
-async def finished_sends(system: System, marker: str) -> bool:
-    return all(one.finished_at is not None for one in await system.sent(marker))
+    await until(is_accepted)
+    return ids[0]
 
 
 async def test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept(start: Start) -> None:
@@ -41,9 +43,11 @@ async def test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is
         answer = await ann.submit(refused)
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), answer.text
         assert int(answer.headers["retry-after"]) > 0
-        async with asyncio.timeout(20):
-            while not await finished_sends(system, marker):
-                await asyncio.sleep(0.02)
+
+        async def is_answered() -> bool:
+            return (await system.sent(marker))[0].finished_at is not None
+
+        await until(is_answered)
         await asyncio.to_thread(system.valkey.start)
         back_at = time.time()
 
@@ -91,9 +95,11 @@ async def test_a_submission_that_is_refused_for_a_lost_answer_is_taken_back(star
         loss = system.proxy.lose(asked=marker.encode(), told=b"accepted", times=2)
         answer = await ann.submit(marker, not_before=int(time.time()) + 600)
         assert (answer.status_code, loss.happened) == (503, 2)
-        async with asyncio.timeout(20):
-            while [view.status for view in await ann.job_named(marker)] != ["cancelled"]:
-                await asyncio.sleep(0.05)
+
+        async def is_taken_back() -> bool:
+            return [view.status for view in await ann.job_named(marker)] == ["cancelled"]
+
+        await until(is_taken_back, within_s=20)
         assert await system.sent(marker) == []
 
 

@@ -7,7 +7,8 @@ import time
 import httpx2
 
 from tests.chaos.caller import FINAL, Caller
-from tests.chaos.system import PROVIDER_TIMEOUT_S, Shape, Start, System, eventually
+from tests.chaos.system import PROVIDER_TIMEOUT_S, Shape, Start, System
+from tests.chaos.waiting import eventually
 
 RECOVERED_S = 6.0
 """A lease of 2 s, a sweep each second, a claim, and slack for a busy machine."""
@@ -17,7 +18,7 @@ HANGABLE = "none"
 
 async def sent_again(system: System, marker: str, since: float, already: int = 1) -> float:
     """Seconds from `since` (Unix time) until the provider got the job again."""
-    sends = await system.until_sent(marker, already + 1)
+    sends = await system.until_sent(marker, already + 1, within_s=4 * RECOVERED_S)
     return sends[already].arrived_at - since
 
 
@@ -93,10 +94,8 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_res
         idle = system.workers[1]
         idle.terminate()
         assert await idle.ended() == 0
-        ids = {
-            marker: await ann.accepted(marker, prompt)
-            for marker, prompt in ((short, "[[slow:1.2]]"), (long, "[[slow:3.9x1]]"))
-        }
+        prompts = {short: "[[slow:1.2]]", long: "[[slow:3.9x1]]"}
+        ids = {marker: await ann.accepted(marker, prompt) for marker, prompt in prompts.items()}
         for marker in ids:
             await system.until_sent(marker)
         idle.start()
@@ -106,6 +105,15 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_res
         await check_once(system, short, ids[short], ann, sends=1)
         await check_once(system, long, ids[long], ann, sends=2)
         assert [(await ann.view(job_id)).attempts for job_id in ids.values()] == [1, 1]
+
+
+async def test_a_call_that_was_cut_off_is_repeated_by_nobody_where_it_might_pay_twice(start: Start) -> None:
+    async with start(Shape()) as system:
+        ann = await system.caller()
+        marker = system.marker()
+        end = await ann.end_of(await ann.accepted(marker, "[[resetx1]]", retry="never"))
+        assert (end.status, end.error_code) == ("failed", "outcome_unknown")
+        assert len(await system.sent(marker)) == 1
 
 
 async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again(
@@ -129,12 +137,15 @@ async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_t
                 ended.append((await ann.view(answer.json()["id"], wait_s=10)).status)
 
         clients = [asyncio.create_task(client()) for _ in range(4)]
-        held = asyncio.create_task(
-            ann.view(await ann.accepted(system.marker(), not_before=int(time.time()) + 600), wait_s=60)
-        )
+        later = await ann.accepted(system.marker(), not_before=int(time.time()) + 600)
+        held = asyncio.create_task(ann.view(later, wait_s=60))
+
+        async def go_on(jobs: int) -> None:
+            wanted = len(ended) + jobs
+            await eventually(lambda: len(ended) >= wanted or any(one.done() for one in clients))
+
         for api in system.apis:
-            before = len(ended)
-            await eventually(lambda before=before: len(ended) > before + 4 or any(c.done() for c in clients))
+            await go_on(5)
             told_at = time.monotonic()
             api.terminate()
             assert await api.ended() == 0

@@ -290,6 +290,6 @@ class Hand:
         )
 
     async def renew(self, *jobs: ClaimedJob) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Renew the leases of these jobs: the ids that are lost, and those to be stopped."""
+        """Renew the leases of these jobs: the tokens that are lost, and the ids to be stopped."""
         renewal = await self.claims.renew([(job.id, job.token) for job in jobs], slots=10)
         return renewal.lost, renewal.stop

@@ -169,7 +169,7 @@ class Walk:
             lost, stop = await hand.renew(*mine)
             # What was asked to end is only told to the worker that has it.
             assert set(stop) <= {job.id for other, job in self.running if other is hand}
-            gone = {(job.id, job.token) for job in mine if job.id in lost}
+            gone = {(job.id, job.token) for job in mine if job.token in lost}
             self.stale += [(h, job) for h, job in self.running if (job.id, job.token) in gone]
             self.running = [(h, job) for h, job in self.running if (job.id, job.token) not in gone]
 

@@ -22,7 +22,7 @@ async def test_a_renewal_lengthens_every_lease_it_names_by_a_whole_period(server
     }
 
 
-async def test_a_renewal_names_the_jobs_that_are_no_longer_the_workers(server: Redis) -> None:
+async def test_a_renewal_names_the_leases_that_are_no_longer_the_workers(server: Redis) -> None:
     desk = await Desk.open(server)
     for _ in range(3):
         await desk.submit()
@@ -34,7 +34,7 @@ async def test_a_renewal_names_the_jobs_that_are_no_longer_the_workers(server: R
     assert again.id == back.id
     before = await desk.scores("leases")
     lost, stop = await hand.renew(settled, back, kept)
-    assert (set(lost), stop) == ({settled.id, back.id}, ())
+    assert (set(lost), stop) == ({settled.token, back.token}, ())
     assert await desk.scores("leases") == before
 
 

@@ -112,7 +112,7 @@ async def test_a_worker_that_was_frozen_and_wakes_changes_nothing(server: Redis)
     assert not await frozen.put_back(job, after_ms=1000)
     assert not await frozen.claims.settle(job, None, charge=None, window="given_back")
     assert await desk.snapshot() == before
-    assert (await frozen.renew(job))[0] == (job.id,)
+    assert (await frozen.renew(job))[0] == (job.token,)
     assert await desk.scores("leases") == {f"{again.id} {again.token}": desk.clock.now_ms + LEASE_MS}
 
 

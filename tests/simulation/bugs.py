@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from redis.exceptions import RedisError
+
 import jobs.store
 import worker.dispatch
 from jobs.claims import Claims, Renewal
@@ -161,7 +163,7 @@ def _tries_once(_: Any) -> Any:
     async def try_once(self: Dispatcher, operation: Callable[[], Any]) -> bool:
         try:
             return bool(await operation())
-        except worker.dispatch.RedisError:
+        except RedisError:
             return False
 
     return try_once

@@ -65,7 +65,7 @@ class Plan:
 
     def random(self, name: str) -> random.Random:
         """A source of its own for each part, so that one part's choices do not move another's."""
-        return random.Random(f"{self.seed} {name}")  # noqa: S311  (chance to be repeated, no secret)
+        return random.Random(f"{self.seed} {name}")
 
     def tier(self, user: str) -> str:
         return self.users[user]
@@ -77,7 +77,7 @@ class Plan:
 
 def draw(seed: int) -> Plan:
     """The plan of a seed, always the same."""
-    chance = random.Random(f"{seed} plan")  # noqa: S311  (chance to be repeated, no secret)
+    chance = random.Random(f"{seed} plan")
 
     def sometimes(most: float, likely: float = 0.5) -> float:
         return chance.random() * most if chance.random() < likely else 0.0

@@ -67,7 +67,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a limit of a provider's counted at `at` (simulated seconds); `over` lies beyond what it was sent as a cap."""
+    """What a limit of a provider's counted at `at` (simulated seconds); `over`: beyond the cap that it was sent."""
 
     scope: str
     at: float

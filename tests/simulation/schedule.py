@@ -5,7 +5,7 @@ chance: a seed gives the same schedule each time, on any machine, as long as the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from tests.simulation.books import Books, audit, audit_after_a_year, audit_at_re
 from tests.simulation.clockwork import DeadlockError, VirtualLoop
 from tests.simulation.plan import draw
 from tests.simulation.provider import Provider
-from tests.simulation.users import Crowd
+from tests.simulation.users import Act, Crowd
 from tests.simulation.verdict import judge_healthy_workers, judge_ledger, judge_windows
 from tests.simulation.wire import Wire
 from tests.simulation.witness import Watch
@@ -30,6 +30,8 @@ QUIET_S = 2.5
 RECOVERY_S = 60.0
 """When nothing has moved for so long although jobs run, nobody will recover them."""
 WINDOW_S = 65.0
+AFTERWARDS_S = 70.0
+"""After which what is known of workers that have gone, and of their calls, is settled."""
 HOUR_S, YEAR_S = 3600.0, 365 * 86_400.0
 MOST_JUMPS = 200
 
@@ -82,32 +84,39 @@ async def _until_failure(world: World, play: Awaitable[None]) -> None:
 async def _play(world: World, watch: Watch) -> None:
     plan, loop = world.plan, world.loop
     crowd = await Crowd.gather(world, watch)
-    fleet = Fleet(world, start=lambda worker: _spawn(world, worker.run()))
+    fleet = Fleet(world, lambda worker: _spawn(world, worker.run()))
     for slots in plan.workers:
         fleet.add(slots)
-    _spawn(world, crowd.sweep())
+    _spawn(world, crowd.keep_sweeping())
     begun = loop.now_s
-    acts = [*crowd.play(), *_faults(world, fleet)]
-    for at, act in sorted(acts, key=lambda one: one[0]):
-        loop.call_at(begun + at, lambda act=act: _spawn(world, act()))
+    acts: list[asyncio.Future[None]] = []
+    for at, act in sorted([*crowd.play(), *_faults(world, fleet)], key=lambda one: one[0]):
+        loop.call_at(begun + at, _begin, world, act, acts)
     chance = plan.random("audits")
     while loop.now_s < begun + plan.length_s:
         await asyncio.sleep(chance.random() * 2 * AUDITS_S)
         audit(world, watch.jobs)
-    await _stop_faults(world, fleet)
+    _stop_faults(world, fleet)
+    await asyncio.wait(acts)
     await _drain(world, watch, fleet)
     await _rest(world, watch, fleet, crowd)
 
 
-def _spawn(world: World, coroutine: Awaitable[None]) -> None:
+def _begin(world: World, act: Act, begun: "list[asyncio.Future[None]]") -> None:
+    begun.append(_spawn(world, act()))
+
+
+def _spawn(world: World, coroutine: Awaitable[None]) -> "asyncio.Future[None]":
     def done(task: "asyncio.Future[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Killed):
             world.fail("internal", f"{type(error).__name__}: {error}")
 
-    asyncio.ensure_future(coroutine).add_done_callback(done)
+    task = asyncio.ensure_future(coroutine)
+    task.add_done_callback(done)
+    return task
 
 
-def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Callable[[], Awaitable[None]]]]:
+def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Act]]:
     """When which fault happens, in simulated seconds."""
     plan, faults = world.plan, world.plan.faults
     chance = plan.random("faults")
@@ -161,10 +170,11 @@ def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Callable[[], Aw
             yield chance.random() * plan.length_s, act
 
 
-async def _stop_faults(world: World, fleet: Fleet) -> None:
+def _stop_faults(world: World, fleet: Fleet) -> None:
     """From now on everything works; the frozen thaw in their time, the dead stay dead."""
     world.note("the faults stop")
     world.faults_stopped = True
+    world.outage_until = 0.0
     for worker in fleet.alive[2:]:
         worker.sigterm()
     if not fleet.alive:
@@ -225,11 +235,10 @@ async def _rest(world: World, watch: Watch, fleet: Fleet, crowd: Crowd) -> None:
     judge_windows(world)
     for worker in fleet.alive:
         worker.sigterm()
-    while [worker for worker in fleet.workers if not worker.process.killed and not worker.process.gone]:
-        await asyncio.sleep(1.0)
-    world.loop.jump(70)
+    await fleet.all_gone()
+    world.loop.jump(AFTERWARDS_S)
     world.age()
-    await crowd.sweep(forever=False)
+    await crowd.sweep()
     books = audit(world, watch.jobs)
     judge_ledger(world, jobs, books.lines)
     audit_at_rest(world)
@@ -242,7 +251,7 @@ async def _rest(world: World, watch: Watch, fleet: Fleet, crowd: Crowd) -> None:
             world.fail("durable", f"{job.id} is gone before its time")
     world.loop.jump(YEAR_S)
     world.age()
-    await crowd.sweep(forever=False)
+    await crowd.sweep()
     audit_after_a_year(world)
 
 

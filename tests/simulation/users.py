@@ -5,7 +5,8 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from redis.exceptions import RedisError
 
@@ -18,6 +19,8 @@ from tests.simulation.world import Link, Process, World, until_it_serves
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+Act: TypeAlias = Callable[[], Awaitable[None]]
 
 NAMES = ("a", "a", "b", "c", "route")
 LONG_MS = 3 * 86_400_000
@@ -49,28 +52,29 @@ class Crowd:
         accounts = Users(redis)
         for user in world.plan.registered:
             tier = world.plan.tier(user)
-            await until_it_serves(lambda user=user, tier=tier: accounts.create(user, tier, {}))
+            await until_it_serves(partial(accounts.create, user, tier, {}))
         return cls(world, watch, desks)
 
-    def play(self) -> list[tuple[float, Callable[[], Awaitable[None]]]]:
+    def play(self) -> list[tuple[float, Act]]:
         """When what is done, in simulated seconds."""
         plan = self.world.plan
         chance = plan.random("users")
-        acts = []
+        acts: list[tuple[float, Act]] = []
         for n in range(plan.operations):
-            own = random.Random(f"{plan.seed} act {n}")  # noqa: S311  (chance to be repeated, no secret)
+            own = random.Random(f"{plan.seed} act {n}")
             act = self._submit if n < 2 or own.random() < 0.55 else self._other
-            acts.append((chance.random() * plan.length_s, lambda act=act, own=own: act(own)))
+            acts.append((chance.random() * plan.length_s, partial(act, own)))
         return acts
 
-    async def sweep(self, forever: bool = True) -> None:
-        """The API's share of working off what is due by time."""
-        process, store = self.desks[0]
+    async def sweep(self) -> None:
+        """Work off what is due by time."""
+        await self._tried(self.desks[0][1].sweep)
+
+    async def keep_sweeping(self) -> None:
+        """The API's share of that."""
         while True:
             await asyncio.sleep(self.world.plan.sweep_s)
-            await self._tried(store.sweep)
-            if not forever:
-                return
+            await self.sweep()
 
     async def _submit(self, chance: random.Random) -> None:
         """A client that gets no answer may submit again under its key, through another API process."""
@@ -80,7 +84,7 @@ class Crowd:
         for _ in range(chance.choice((1, 1, 2, 3)) if key else 1):
             self.made += 1
             job = self._new(fields, self.made)
-            outcome = await self._tried(lambda job=job: self._desk(chance).submit(job))
+            outcome = await self._tried(partial(self._desk(chance).submit, job))
             if outcome is not None and chance.random() < 0.7:
                 return
             await asyncio.sleep(chance.random())

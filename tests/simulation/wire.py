@@ -8,7 +8,7 @@ import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import hiredis
 from redis.exceptions import NoScriptError, ResponseError
@@ -38,7 +38,9 @@ class Wire:
 
     def call(self, *commands: Sequence[Part], wanted: int | None = None) -> list[Any]:
         """The answers to the commands, in one round trip. Raises ResponseError for the first that is an error."""
-        self._socket.sendall(b"".join(hiredis.pack_command(tuple(command)) for command in commands))
+        # Its annotation says that a command is a tuple of one part.
+        packed = [hiredis.pack_command(cast(tuple[Part], tuple(command))) for command in commands]
+        self._socket.sendall(b"".join(packed))
         answers: list[Any] = []
         while len(answers) < (len(commands) if wanted is None else wanted):
             answer = self._reader.gets()

@@ -4,14 +4,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tests.jobs.builders import day_of
 from tests.simulation.facts import End, Job, Turn
 from tests.simulation.provider import Attempt
 from tests.simulation.verdict import judge_end, judge_write
-from tests.simulation.world import AGE_EVERY_MS, Process, World
 from tests.simulation.wire import Part
-from tests.jobs.builders import day_of
+from tests.simulation.world import AGE_EVERY_MS, Process, World
 
 LEAST_PAUSE_MS = 1000
+"""The shortest pause after a 429."""
 FIRST_PROBE_MS = 30_000
 """The shortest pause after an alarm."""
 ALARM_FORGOTTEN_MS = 1_200_000 - 2 * AGE_EVERY_MS
@@ -106,7 +107,7 @@ class Watch:
 
     def _submitted(self, arguments: Sequence[Part], reply: Any, now: int) -> None:
         job_id, head, digest, payload = (
-            str(arguments[2]), json.loads(arguments[3]), str(arguments[6]), str(arguments[7])
+            str(arguments[2]), json.loads(str(arguments[3])), str(arguments[6]), str(arguments[7])
         )  # fmt: skip
         outcome, answered = reply[0].decode(), json.loads(reply[1])
         who, estimate = head["u"], head["et"]
@@ -205,10 +206,10 @@ class Watch:
             turn.counted = not turn.back or str(arguments[5]) == "1"
             pause = arguments[8]
         self._world.note(f"{script} of {job_id} under {turn.token}: {turn.how}, {outcome}")
-        said = json.loads(pause) if pause else {"ms": 0, "alarm": False}
+        said = json.loads(str(pause)) if pause else {"ms": 0, "alarm": False}
         fate = turn.attempt.fate if turn.attempt is not None and turn.attempt.delivered else "ok"
-        alarm = said["alarm"] or fate in ("unauthorized", "quota")
-        ms = FIRST_PROBE_MS if alarm else max(said["ms"], LEAST_PAUSE_MS if fate == "throttled" else 0)
+        alarm = bool(said["alarm"]) or fate in ("unauthorized", "quota")
+        ms = FIRST_PROBE_MS if alarm else max(int(said["ms"]), LEAST_PAUSE_MS if fate == "throttled" else 0)
         until, alarmed = self._paused_until.get(turn.pool, (0, False))
         if ms and not (alarm and alarmed):
             self._paused_until[turn.pool] = (max(until, now + ms), alarmed or alarm)
@@ -224,12 +225,12 @@ class Watch:
             )
 
     def _renewed(self, arguments: Sequence[Part], reply: Any) -> None:
-        lost = {job_id.decode() for job_id in reply[0]}
+        lost = {token.decode() for token in reply[0]}
         for lease in arguments[6:]:
             job_id, token = str(lease).split(" ", 1)
             job = self.jobs[job_id]
-            over = job.end is not None or job.turns[-1].token != token or job.turns[-1].closed_by
-            if over and job_id not in lost:
+            over = job.end is not None or job.turns[-1].token != token or bool(job.turns[-1].closed_by)
+            if over and token not in lost:
                 self._world.fail("fenced", f"the lease of {job_id} under {token} was renewed after its end")
 
     def _cancelled(self, arguments: Sequence[Part], reply: Any, now: int) -> None:

@@ -62,7 +62,7 @@ class Worker:
             claims, cast(Providers, clients), self.tokens, jitter=plan.random(self.process.name).random
         )
         clients.serve(dispatcher)
-        self.process.told = lambda job_id: dispatcher.stop(job_id, "asked")
+        self.process.told = dispatcher.stop
         self.ticked = loop.time()
         self.seam = ClaimingWorker(
             [func(run_chat, name="run_chat")],
@@ -138,10 +138,10 @@ class Worker:
                 except RedisError:
                     self.process.renewals_lost += not self.world.outage
                 else:
-                    for job_id in renewal.lost:
-                        dispatcher.stop(job_id, "lost")
+                    for token in renewal.lost:
+                        dispatcher.lease_lost(token)
                     for job_id in renewal.stop:
-                        dispatcher.stop(job_id, "asked")
+                        dispatcher.stop(job_id)
             await asyncio.sleep(lease_s / 3)
 
 
@@ -150,15 +150,24 @@ class Fleet:
     """All workers there ever were."""
 
     world: World
-    start: Callable[[Worker], None]
+    start: Callable[[Worker], "asyncio.Future[None]"]
+    running: "list[asyncio.Future[None]]" = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
 
     def add(self, slots: int) -> Worker:
         worker = Worker(self.world, self.world.process(f"w{len(self.workers) + 1}"), slots)
         self.workers.append(worker)
         self.world.note(f"{worker.process.name} starts with {slots} slots")
-        self.start(worker)
+        self.running.append(self.start(worker))
         return worker
+
+    async def all_gone(self) -> None:
+        """Returns when everybody who lives has left."""
+        leaving = [
+            run for worker, run in zip(self.workers, self.running, strict=True) if not worker.process.killed
+        ]
+        if leaving:
+            await asyncio.wait(leaving)
 
     @property
     def alive(self) -> list[Worker]:

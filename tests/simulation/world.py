@@ -28,7 +28,7 @@ MOST_SCRIPTS = 20_000
 AGE_EVERY_MS = 10_000
 
 
-class Killed(BaseException):  # noqa: N818  (it is what happened to a process, not an error of its code)
+class Killed(BaseException):
     """Thrown into whatever still waits when a schedule is over, so that no cleanup of a dead process runs."""
 
 

@@ -1,0 +1,26 @@
+"""Waiting for what must come to pass in other processes: a condition and a deadline."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+PATIENCE_S = 60.0
+"""Far more than anything takes, unless the machine is busy with something else."""
+POLL_S = 0.02
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float = PATIENCE_S) -> None:
+    """Returns once the condition holds. Raises TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(POLL_S)
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
+    """The same for a condition that needs no loop."""
+
+    async def holds() -> bool:
+        return condition()
+
+    await until(holds, within_s)
