@@ -6,7 +6,7 @@
 #   make lock ARGS=--upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test replay bugs lock fmt clean
+.PHONY: help demo test replay bugs lock chaos soak chaos-bugs fmt clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -50,6 +50,9 @@ help:
 	@echo 'make test    every check that CI runs: format, lint, types, import rules, tests (PYTEST_ARGS=...)'
 	@echo 'make replay  tell what happens in a schedule of the simulation (SEED=7), or play many (SEED=0-9999)'
 	@echo 'make bugs    put known bugs in, one at a time, and list which schedule of the simulation catches each'
+	@echo 'make soak    kill, freeze and cut off real processes by new schedules (MINUTES=...)'
+	@echo 'make chaos   the schedule of one SEED=... again (SECONDS_OF_FAULTS=15: the short ones of make test)'
+	@echo 'make chaos-bugs   whether the tests of real processes notice known bugs'
 	@echo 'make lock    pin the dependencies of pyproject.toml again (ARGS=--upgrade: to the newest versions)'
 	@echo 'make fmt     format the code and fix what ruff can fix'
 	@echo 'make clean   remove .venv and caches, never the data in .penstock'
@@ -69,6 +72,15 @@ replay: $(INSTALLED)
 
 bugs: $(INSTALLED)
 	@$(BIN)/python -m tests.simulation bugs
+
+soak: $(INSTALLED)
+	@$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10)
+
+chaos: $(INSTALLED)
+	@$(BIN)/python -m tests.chaos.soak --seed $(or $(SEED),1) $(if $(SECONDS_OF_FAULTS),--seconds $(SECONDS_OF_FAULTS))
+
+chaos-bugs: $(INSTALLED)
+	@$(BIN)/python -m tests.chaos.bugs
 
 fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .

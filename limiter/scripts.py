@@ -22,6 +22,7 @@ _FUNCTION = re.compile(
     r"^((?:local )?function ([\w.]+)\((?:.*\bend\n|.*\n(?:(?!end\b).*\n)*end\n))", re.MULTILINE
 )
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)?")
+_LOADS = 3
 _COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 
 
@@ -94,10 +95,12 @@ class Script:
     async def __call__(self, redis: Commands, *arguments: Argument) -> Any:
         """Run the script; raises redis.exceptions.RedisError as the client does.
 
-        A NOSCRIPT answer proves that nothing ran, so that loading and running again is safe.
+        A NOSCRIPT answer proves that nothing ran, so that loading and running again is safe: more than once, since
+        the cache may be emptied again between the two.
         """
-        try:
-            return await redis.evalsha(self.sha, 0, *arguments)
-        except NoScriptError:
-            await redis.script_load(self.text)
-            return await redis.evalsha(self.sha, 0, *arguments)
+        for _ in range(_LOADS):
+            try:
+                return await redis.evalsha(self.sha, 0, *arguments)
+            except NoScriptError:
+                await redis.script_load(self.text)
+        return await redis.evalsha(self.sha, 0, *arguments)

@@ -1,7 +1,7 @@
 -- due: works off what is due by time, a bounded number at once: part of every claim, and called by itself each second
 -- by every process, so that nothing waits for a free slot or for the first worker to exist. Any of it may be repeated.
 -- State
---   heartbeat   ms at which any worker was last heard;  grace  set while leases are given another period
+--   heartbeat   ms at which any worker was last heard;  grace  the heartbeat after whose silence leases got another period
 -- @use finish
 
 local due = {}
@@ -52,10 +52,9 @@ end
 -- An outage of Redis is not the death of its workers: when nobody was heard for half a lease, though each renews every third
 -- of one, all leases get one more period before any is recovered, so that answers already paid for can be settled.
 local function silent(now, lease_ms)
-  if redis.call('EXISTS', key.GRACE) == 1 then return false end
-  local heard = number(redis.call('GET', key.HEARTBEAT))
-  if not heard or now - heard <= lease_ms / 2 then return false end
-  redis.call('SET', key.GRACE, '1', 'PX', int(2 * lease_ms))
+  local heard = redis.call('GET', key.HEARTBEAT)
+  if not heard or now - tonumber(heard) <= lease_ms / 2 or redis.call('GET', key.GRACE) == heard then return false end
+  redis.call('SET', key.GRACE, heard, 'PX', int(2 * lease_ms))
   for _, lease in ipairs(redis.call('ZRANGE', key.LEASES, 0, -1)) do
     redis.call('ZADD', key.LEASES, int(now + lease_ms), lease)
   end

@@ -3,7 +3,8 @@
 -- ARGV     now ('' = server), JSON {tiers: {name: {limit: text}}, names: {name: [pool, ...]}, pools: {pool: {field: text}},
 --          anonymous: {field: text}, retention: {field: text}}, digest of the whole configuration
 -- Returns  1
--- Touches  config:*, pause:* of pools with an alarm (what was wrong may be right now), parked lanes of everybody who is parked (limits may have changed), midnight, fair.lua, wake
+-- Touches  config:*, pause:* of pools with an alarm (what was wrong may be right now), midnight, fair.lua, wake, and the
+--          parked lanes of everybody who waits for a budget (limits may have changed)
 -- @use lane
 -- @use pool
 -- @use wake

@@ -19,7 +19,8 @@ if head.st ~= 'running' then return 'settled' end
 local charge = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or nil
 if ARGV[13] ~= '' then receipt.hear(now, token, cjson.decode(ARGV[13])) end
 -- What the total has beyond the prompt is output: some providers count tokens that are in neither.
-if how ~= 'in_flight' then receipt.settle(now, token, how, charge and charge.p or 0, charge and charge.t - charge.p or 0) end
+local input, output = charge and charge.p or 0, charge and charge.t - charge.p or 0
+if how ~= 'in_flight' then receipt.settle(now, token, how, input, output) end
 if ARGV[12] ~= '' then
   local pause = cjson.decode(ARGV[12])
   pool.pause(head.po, now, pause.ms, pause.reason, pause.alarm, token)

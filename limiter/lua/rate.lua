@@ -64,7 +64,7 @@ function rate.view(user, limits, now)
   end
   if view.blocked > 0 then
     view.remaining = 0
-    view.reset = view.blocked - now
+    view.reset = math.max(view.reset, view.blocked - now)
   end
   return view
 end
@@ -80,15 +80,15 @@ function rate.hit(user, limits, now)
   if view.blocked > 0 then return false, math.max(day_wait, view.blocked - now), view end
   if limits.limit and view.remaining == 0 then
     -- The Nth newest request is within the window: N + 1 would be in it with this one.
-    local key = rate.key(user)
+    local room = tonumber(redis.call('LINDEX', rate.key(user), limits.limit - 1)) + limits.window
     if limits.block > 0 then
-      block(user, now + limits.block, now)
-      redis.call('DEL', key)
-      view.blocked, view.reset = now + limits.block, limits.block
-      return false, math.max(day_wait, limits.block), view
+      -- A block that is shorter than the window lasts until there is room again: N in any window, block or not.
+      view.blocked = math.max(now + limits.block, room)
+      view.reset = math.max(view.reset, view.blocked - now)
+      block(user, view.blocked, now)
+      return false, math.max(day_wait, view.blocked - now), view
     end
-    local nth = tonumber(redis.call('LINDEX', key, limits.limit - 1))
-    return false, math.max(day_wait, nth + limits.window - now), view
+    return false, math.max(day_wait, room - now), view
   end
   if day_wait > 0 then return false, day_wait, view end
   if limits.limit then

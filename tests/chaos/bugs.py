@@ -21,7 +21,7 @@ from tests.chaos.system import Shape, Start, System, running_system
 ChaosTest: TypeAlias = Callable[[Start], Awaitable[None]]
 
 CAUGHT_BY: Final[dict[str, ChaosTest]] = {
-    "sdk_retries": rec.test_a_call_that_was_cut_off_is_repeated_by_nobody_where_it_might_pay_twice,
+    "sdk_retries": rec.test_every_request_that_a_provider_gets_is_an_attempt_of_ours,
     "no_recovery": rec.test_jobs_of_a_killed_worker_are_sent_again_by_another_soon,
     "no_fencing": rec.test_a_frozen_worker_that_wakes_changes_nothing,
     "heartbeat_of_a_hung_loop": rec.test_a_worker_whose_loop_hangs_loses_its_jobs_to_another,

@@ -9,7 +9,7 @@ from tests.chaos.caller import Caller
 from tests.chaos.processes import ROOT
 from tests.chaos.system import LEASE_S, Shape, Start
 from tests.chaos.test_recovery import check_once
-from tests.chaos.waiting import eventually, until
+from tests.chaos.waiting import alongside, eventually, until
 
 BACK_S = 5.0
 A_CLAIM = b"8388608"
@@ -130,11 +130,11 @@ async def test_whoever_waits_for_a_job_hears_of_its_end_through_cut_connections(
         ann = await system.caller()
         marker = system.marker()
         job_id = await ann.accepted(marker, "[[slow:2]]")
-        waiting = asyncio.create_task(ann.view(job_id, wait_s=30))
-        sent = (await system.until_sent(marker))[0]
-        system.proxy.cut()
-        assert (await waiting).status == "succeeded"
-        assert time.time() - sent.arrived_at < 2 + BACK_S
+        async with alongside(ann.view(job_id, wait_s=30)) as waiting:
+            sent = (await system.until_sent(marker))[0]
+            system.proxy.cut()
+            assert (await waiting[0]).status == "succeeded"
+            assert time.time() - sent.arrived_at < 2 + BACK_S
 
 
 async def test_an_emptied_valkey_stops_everything_until_an_operator_decides(start: Start) -> None:

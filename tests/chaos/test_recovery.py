@@ -8,10 +8,12 @@ import httpx2
 
 from tests.chaos.caller import FINAL, Caller
 from tests.chaos.system import PROVIDER_TIMEOUT_S, Shape, Start, System
-from tests.chaos.waiting import eventually
+from tests.chaos.waiting import alongside, eventually
 
 RECOVERED_S = 6.0
 """A lease of 2 s, a sweep each second, a claim, and slack for a busy machine."""
+ANSWERED_S = 8.0
+"""Less than the ten seconds after which an API that stops answers nobody any more."""
 HANGABLE = "none"
 """Runs processes through planted.py, which lets SIGUSR1 hang their loop, with nothing planted."""
 
@@ -107,13 +109,18 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_res
         assert [(await ann.view(job_id)).attempts for job_id in ids.values()] == [1, 1]
 
 
-async def test_a_call_that_was_cut_off_is_repeated_by_nobody_where_it_might_pay_twice(start: Start) -> None:
+async def test_every_request_that_a_provider_gets_is_an_attempt_of_ours(start: Start) -> None:
     async with start(Shape()) as system:
         ann = await system.caller()
-        marker = system.marker()
-        end = await ann.end_of(await ann.accepted(marker, "[[resetx1]]", retry="never"))
-        assert (end.status, end.error_code) == ("failed", "outcome_unknown")
-        assert len(await system.sent(marker)) == 1
+        refused, cut = system.marker(), system.marker()
+        ids = {
+            refused: await ann.accepted(refused, "[[fail:500x1]]", retry="never"),
+            cut: await ann.accepted(cut, "[[resetx1]]", retry="never"),
+        }
+        ends = {marker: await ann.end_of(job_id) for marker, job_id in ids.items()}
+        assert (ends[refused].status, ends[refused].attempts) == ("succeeded", 2)
+        assert (ends[cut].error_code, ends[cut].attempts) == ("outcome_unknown", 1)
+        assert [len(await system.sent(marker)) for marker in ids] == [2, 1]
 
 
 async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again(
@@ -136,23 +143,25 @@ async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_t
                 assert answer.status_code == 202, answer.text
                 ended.append((await ann.view(answer.json()["id"], wait_s=10)).status)
 
-        clients = [asyncio.create_task(client()) for _ in range(4)]
         later = await ann.accepted(system.marker(), not_before=int(time.time()) + 600)
-        held = asyncio.create_task(ann.view(later, wait_s=60))
+        async with (
+            alongside(*(client() for _ in range(4))) as clients,
+            alongside(ann.view(later, wait_s=60)) as held,
+        ):
 
-        async def go_on(jobs: int) -> None:
-            wanted = len(ended) + jobs
-            await eventually(lambda: len(ended) >= wanted or any(one.done() for one in clients))
+            async def go_on(jobs: int) -> None:
+                wanted = len(ended) + jobs
+                await eventually(lambda: len(ended) >= wanted or any(one.done() for one in clients))
 
-        for api in system.apis:
-            await go_on(5)
-            told_at = time.monotonic()
-            api.terminate()
-            assert await api.ended() == 0
-            assert time.monotonic() - told_at < 8.0, "whoever waits for a job is answered at once"
-            await system.start(api)
-        over.set()
-        await asyncio.gather(*clients)
-        assert set(ended) <= FINAL | {"queued", "running"}
-        assert ann.statuses <= {200, 202}
-        assert (await held).status == "queued"
+            for api in system.apis:
+                await go_on(5)
+                told_at = time.monotonic()
+                api.terminate()
+                assert await api.ended() == 0
+                assert time.monotonic() - told_at < ANSWERED_S, "whoever waits for a job is answered at once"
+                await system.start(api)
+            over.set()
+            await asyncio.gather(*clients)
+            assert set(ended) <= FINAL | {"queued", "running"}
+            assert ann.statuses <= {200, 202}
+            assert (await held[0]).status == "queued"

@@ -64,6 +64,11 @@ async def kept(server: Redis) -> tuple[Desk, Hand, JobView]:
     return desk, hand, large
 
 
+async def test_a_worker_that_a_kept_window_leaves_without_a_job_is_told_to_wait(server: Redis) -> None:
+    _, hand, _ = await kept(server)
+    assert (await hand.claim()).wait_ms > 0
+
+
 async def test_a_kept_window_is_free_again_when_its_job_is_cancelled(server: Redis) -> None:
     desk, hand, large = await kept(server)
     await desk.store.cancel(ALICE, large.id)

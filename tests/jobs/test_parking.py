@@ -103,6 +103,15 @@ async def test_a_job_parked_for_its_budget_goes_when_a_promise_is_cancelled(serv
     assert (await hand.take_one()).id == waiting.id
 
 
+async def test_a_job_that_has_its_turn_in_a_lane_parked_for_a_larger_one_goes(server: Redis) -> None:
+    desk = await Desk.open(server)
+    hand, _, _ = await parked_for_its_budget(desk)
+    await desk.submit(tokens=10, on_budget="wait")
+    assert await hand.take() == []
+    smaller = await desk.submit(tokens=20, on_budget="wait", priority="batch")
+    assert (await hand.take_one()).id == smaller.id
+
+
 async def test_a_job_parked_for_its_budget_goes_when_its_tiers_limit_is_raised(server: Redis) -> None:
     tiers = {"small": Tier(tokens_per_day=100)}
     desk = await Desk.open(server, config(tiers=tiers))

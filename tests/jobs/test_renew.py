@@ -38,6 +38,19 @@ async def test_a_renewal_names_the_leases_that_are_no_longer_the_workers(server:
     assert await desk.scores("leases") == before
 
 
+async def test_a_job_that_came_back_to_the_same_worker_is_not_taken_for_lost(server: Redis) -> None:
+    """The renewal was on its way while the job was put back and claimed again."""
+    desk = await Desk.open(server)
+    await desk.submit()
+    hand = await desk.worker()
+    first = await hand.take_one()
+    await hand.put_back(first, counts=False, window="given_back")
+    again = await hand.take_one()
+    assert again.id == first.id
+    assert (await hand.renew(first))[0] == (first.token,)
+    assert await hand.renew(again) == ((), ())
+
+
 async def test_a_renewal_names_the_jobs_that_were_asked_to_end_until_they_have(server: Redis) -> None:
     desk = await Desk.open(server)
     for _ in range(2):

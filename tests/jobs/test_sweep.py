@@ -176,6 +176,17 @@ async def test_a_silence_of_several_heartbeats_is_enough(server: Redis) -> None:
     assert await hand.succeed(job)
 
 
+async def test_the_first_worker_heard_after_a_silence_does_not_hide_it_from_the_others(server: Redis) -> None:
+    desk = await Desk.open(server)
+    hand, job = await dead(desk)
+    other = await desk.worker()
+    await silence(desk, LEASE_MS - 1)
+    await other.renew()
+    desk.clock.advance(2)
+    await desk.store.sweep()
+    assert await hand.succeed(job)
+
+
 async def test_workers_that_stay_silent_lose_their_jobs_after_that_period(server: Redis) -> None:
     desk = await Desk.open(server)
     _, job = await dead(desk)

@@ -44,14 +44,16 @@ class RateModel:
             self.requests = [min(at, now) for at in self.requests if at > now - limits.window_ms]
         blocked_ms = self.blocked_until - now
         if blocked_ms > 0:
-            return RateDecision(False, max(day_wait, blocked_ms), 0, blocked_ms)
+            return RateDecision(
+                False, max(day_wait, blocked_ms), 0, max(blocked_ms, self._free_ms(limits, now))
+            )
         if limits.limit is not None and len(self.requests) >= limits.limit:
-            reset_ms = max(self.requests) + limits.window_ms - now
+            reset_ms = self._free_ms(limits, now)
             wait_ms = sorted(self.requests)[-limits.limit] + limits.window_ms - now
             if limits.block_ms:
-                self.blocked_until = now + limits.block_ms
-                self.requests = []
-                reset_ms = wait_ms = limits.block_ms
+                self.blocked_until = now + max(limits.block_ms, wait_ms)
+                wait_ms = self.blocked_until - now
+                reset_ms = max(reset_ms, wait_ms)
             return RateDecision(False, max(day_wait, wait_ms), 0, reset_ms)
         if day_wait:
             return RateDecision(False, day_wait, *self._left(limits, now))
@@ -64,8 +66,11 @@ class RateModel:
     def _left(self, limits: RequestLimits, now: int) -> tuple[int | None, int]:
         if limits.limit is None:
             return None, 0
-        reset_ms = max(self.requests) + limits.window_ms - now if self.requests else 0
-        return limits.limit - len(self.requests), reset_ms
+        return limits.limit - len(self.requests), self._free_ms(limits, now)
+
+    def _free_ms(self, limits: RequestLimits, now: int) -> int:
+        counted = limits.limit is not None and self.requests
+        return max(self.requests) + limits.window_ms - now if counted else 0
 
 
 @dataclass(slots=True)

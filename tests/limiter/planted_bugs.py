@@ -50,10 +50,10 @@ BUGS = (
         (RateMachine,),
     ),
     Bug(
-        "the requests before a block are not cleared",
-        "      block(user, now + limits.block, now)\n      redis.call('DEL', key)\n",
-        "      block(user, now + limits.block, now)\n",
-        (rate.a_block_ends_with_a_clean_slate,),
+        "a short block forgets what was counted before it",
+        "      view.blocked = math.max(now + limits.block, room)\n",
+        "      view.blocked = now + limits.block\n      redis.call('DEL', rate.key(user))\n",
+        (rate.a_block_shorter_than_the_window_lasts_until_there_is_room,),
         (RateMachine,),
     ),
     Bug(
@@ -78,8 +78,8 @@ BUGS = (
     ),
     Bug(
         "what a refused request was told to wait leaves out the day's limit",
-        "return false, math.max(day_wait, nth + limits.window - now), view",
-        "return false, nth + limits.window - now, view",
+        "return false, math.max(day_wait, room - now), view",
+        "return false, room - now, view",
         (rate.the_longer_of_two_waits_is_told,),
         (RateMachine,),
     ),

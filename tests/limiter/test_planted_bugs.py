@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis.errors import FlakyFailure
 from redis import Redis
 
 from limiter.scripts import Script
@@ -52,5 +53,6 @@ def test_the_behaviour_finds_it(bug: Bug, check: Check, blocking: Redis, tmp_pat
 def test_the_machine_finds_it(
     bug: Bug, machine: type[LimiterMachine], blocking: Redis, tmp_path: Path
 ) -> None:
-    with pytest.raises(bug.raises):
+    # A bug in a key's life shows in real time: it may be found once and not again, which Hypothesis calls flaky.
+    with pytest.raises((bug.raises, FlakyFailure)):
         run(machine, blocking, SEEDS, instead=_with(bug, tmp_path))

@@ -5,6 +5,7 @@ chance: a seed gives the same schedule each time, on any machine, as long as the
 """
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -267,7 +268,8 @@ def _heard(world: World) -> Iterator[None]:
 
     def keep(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if method in ("error", "exception", "critical"):
-            world.fail("internal", f"logged as an error: {dict(event)}")
+            what = traceback.format_exc() if event.get("exc_info") else ""
+            world.fail("internal", f"logged as an error: {dict(event)} {what}")
         raise structlog.DropEvent
 
     before = structlog.get_config()

@@ -11,7 +11,7 @@ from tests.simulation.schedule import run
 from tests.simulation.wire import Wire
 from tests.support.valkey import HOST, ValkeyProcess
 
-SCHEDULES, IN_ONE_TEST = 2000, 100
+SCHEDULES, IN_ONE_TEST = 2000, 50
 
 
 @pytest.fixture(scope="module")
