@@ -65,9 +65,19 @@ class ClaimingWorker(Worker):
         self._sequence = 0
         self._failures = 0
         self._asking: asyncio.Task[Claim] | None = None
+        self._asked_at = 0.0
         self._claimed: dict[str, tuple[ClaimedJob, float]] = {}
         self._slot_free = asyncio.Event()
         self._draining = False
+
+    async def main(self) -> None:
+        """Claim until told to stop. arq's own begins by asking Redis how it is, and ends where that fails."""
+        self.ctx["redis"] = self.pool
+        while True:
+            await self._poll_iteration()
+            if self.burst:
+                return
+            await asyncio.sleep(0)
 
     async def _poll_iteration(self) -> None:
         await self.heart_beat()
@@ -86,7 +96,9 @@ class ClaimingWorker(Worker):
     async def _claim(self) -> None:
         """Claim as many jobs as slots are free, start them, and sleep if that was not all of them."""
         free = self.max_jobs - self.job_counter
-        asked_at = self.loop.time()
+        if self._asking is None:
+            # Of a claim that is repeated, the first may have taken the jobs.
+            self._asked_at = self.loop.time()
         self._asking = self.loop.create_task(self._claims.claim(self._sequence, free))
         try:
             # The end of a drain must not cut it off: it takes jobs all the same.
@@ -102,7 +114,7 @@ class ClaimingWorker(Worker):
         self._sequence += 1
         self._asking = None
         for job in claim.jobs:
-            await self._start(job, asked_at)
+            await self._start(job, self._asked_at)
         if len(claim.jobs) < free and not self.burst:
             await self._sleep(claim.wait_ms / 1000)
 

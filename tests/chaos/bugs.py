@@ -30,6 +30,7 @@ CAUGHT_BY: Final[dict[str, ChaosTest]] = {
     "api_holds_on_to_who_waits": rec.test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again,
     "outcome_dropped_without_redis": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
     "worker_exits_without_redis": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
+    "worker_dies_of_its_first_question": out.test_a_worker_starts_whatever_it_is_told_of_valkey_is_lost,
     "redis_errors_are_500": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
     "outage_counts_as_death": out.test_an_outage_longer_than_a_lease_is_no_death_of_the_workers,
     "submitted_again_under_a_new_id": out.test_a_submission_whose_answer_was_lost_makes_one_job,

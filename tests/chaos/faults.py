@@ -36,7 +36,8 @@ class Havoc:
             one.thaw()
         for one in system.processes:
             if not one.runs:
-                await system.start(one)
+                one.start()
+        await asyncio.gather(*(system.until_ready(one) for one in system.processes))
 
     async def _at_its_time(self, fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)

@@ -85,6 +85,12 @@ def worker_exits_without_redis() -> None:
     ClaimingWorker._claim = fragile  # type: ignore[method-assign]  # what is planted has to replace it
 
 
+def worker_dies_of_its_first_question() -> None:
+    from worker.seam import ClaimingWorker
+
+    del ClaimingWorker.main
+
+
 def no_drain() -> None:
     from worker.seam import ClaimingWorker
 
@@ -176,6 +182,7 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
         no_fencing,
         claim_numbered_anew,
         worker_exits_without_redis,
+        worker_dies_of_its_first_question,
         no_drain,
         drain_spends_an_attempt,
         submitted_again_under_a_new_id,

@@ -177,8 +177,12 @@ class System:
 
     async def start(self, process: Process) -> None:
         """Start it (again), and wait until it is ready."""
-        deadline = time.monotonic() + PATIENCE_S
         process.start()
+        await self.until_ready(process)
+
+    async def until_ready(self, process: Process) -> None:
+        """Returns once the process serves. Raises NotReadyError."""
+        deadline = time.monotonic() + PATIENCE_S
         while not await self._is_ready(process):
             if time.monotonic() > deadline:
                 # Its stacks tell what it waits for.

@@ -114,6 +114,18 @@ async def test_a_claim_whose_answer_was_lost_is_answered_again(start: Start) -> 
         assert (await ann.view(job_id)).attempts == 1
 
 
+async def test_a_worker_starts_whatever_it_is_told_of_valkey_is_lost(start: Start) -> None:
+    async with start(Shape()) as system:
+        ann = await system.caller()
+        [worker] = system.workers
+        worker.terminate()
+        assert await worker.ended() == 0
+        system.proxy.lose(told=b"used_memory_human")
+        await system.start(worker)
+        await ann.end_of(await ann.accepted(system.marker()))
+        assert worker.runs
+
+
 async def test_a_settlement_whose_answer_was_lost_counts_once(start: Start) -> None:
     async with start(Shape()) as system:
         ann = await system.caller()

@@ -109,11 +109,11 @@ def draw(seed: int) -> Plan:
         lost_messages=chance.choice((0.0, 0.3, 1.0)),
         poison=sometimes(0.1, 0.15),
         kills=count(3),
-        freezes=count(3),
+        freezes=count(4),
         drains=count(3),
         flushes=count(2, 0.2),
         clock_steps=count(4, 0.4),
-        outages=count(1, 0.2),
+        outages=count(2, 0.25),
     )
     config = Config.model_validate(
         {
@@ -142,7 +142,7 @@ def draw(seed: int) -> Plan:
         idle_stretch=chance.choice((1.0, 2.0, 4.0)),
         drain_s=chance.choice((1.0, 4.0)),
         fates=_fates(chance),
-        answer_s=chance.choice((0.3, 1.5, 5.0)),
+        answer_s=chance.choice((0.3, 1.5, 4.0, 8.0)),
         faults=faults,
         clock_slack_s=0.3 if faults.clock_steps else 0.0,
     )
@@ -172,7 +172,7 @@ def _providers(chance: random.Random, margin_s: float, pressed: bool) -> dict[st
             "base_url": "http://127.0.0.1:9/v1",
             "accounting": chance.choice(accountings),
             "window_margin_s": margin_s,
-            "timeout_s": chance.choice((3.0, 8.0)),
+            "timeout_s": chance.choice((3.0, 8.0, 12.0)),
             "models": models,
         }
         return common | limits((250, 1200), 0.7)

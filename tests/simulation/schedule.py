@@ -123,6 +123,9 @@ def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Act]]:
     chance = plan.random("faults")
 
     def one_of(workers: list[Worker]) -> Worker | None:
+        busy = [worker for worker in workers if worker.busy]
+        if busy and chance.random() < 0.7:
+            return chance.choice(busy)
         return chance.choice(workers) if workers else None
 
     async def replace(within_s: float) -> None:
@@ -137,7 +140,9 @@ def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Act]]:
 
     async def freeze() -> None:
         if (worker := one_of([one for one in fleet.workers if not one.process.gone])) is not None:
-            world.freeze(worker.process, chance.choice((0.5, 2.0, 15.0)) * (0.5 + chance.random()))
+            # Shorter than a lease, just longer, and long enough for another worker to have ended the job.
+            shares = chance.choice((0.3, 1.2, 4.0))
+            world.freeze(worker.process, shares * plan.lease_ms / 1000 * (0.7 + 0.6 * chance.random()))
 
     async def drain() -> None:
         if (worker := one_of([one for one in fleet.alive if one.seam is not None])) is not None:
@@ -159,7 +164,7 @@ def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Act]]:
         world.note(f"Redis's clock is set by {step_ms} ms")
 
     async def outage() -> None:
-        seconds = chance.choice((1.0, 5.0, 12.0)) * chance.random()
+        seconds = chance.choice((0.3, 1.2, 3.0)) * plan.lease_ms / 1000 * chance.random()
         world.outage_until = world.loop.now_s + seconds
         world.note(f"Redis is away for {seconds:.3f} s")
 

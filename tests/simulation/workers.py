@@ -49,6 +49,11 @@ class Worker:
         """Whether it claims, or will when it thaws."""
         return not self.process.killed and not self.process.gone and not self.terms
 
+    @property
+    def busy(self) -> bool:
+        """Whether it runs a job."""
+        return self.seam is not None and self.seam.job_counter > 0
+
     async def run(self) -> None:
         """As worker.process.assembled and the command line do it."""
         plan, loop = self.world.plan, self.world.loop
