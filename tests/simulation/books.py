@@ -91,6 +91,8 @@ def audit(world: World, jobs: dict[str, Job]) -> Books:
     _records(world, books, jobs)
     _limits(world, books, jobs)
     _totals(world, books)
+    if not world.faults_stopped:
+        _overdue(world, books)
     return books
 
 
@@ -153,6 +155,18 @@ def _totals(world: World, books: Books) -> None:
     )
     if +found != +expected:
         world.fail("ledger", f"the totals are {found}, the lines' sums {expected}")
+
+
+def _overdue(world: World, books: Books) -> None:
+    """What is due by time does not wait much longer than the API's sweeps leave it."""
+    patience_s = 3 * world.plan.sweep_s + 2
+    if world.loop.now_s < world.outage_until + patience_s:
+        return
+    latest = world.redis_ms() - 1000 * patience_s
+    for key in ("leases", "due", "expiries", "midnight", "receipts:due"):
+        late = [member for member, score in books.pairs(key).items() if float(score) < latest]
+        if late:
+            world.fail("overdue", f"{key} still has {late}, by more than {patience_s} s")
 
 
 def runnable(world: World, books: Books, now: int) -> list[str]:

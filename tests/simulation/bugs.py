@@ -186,6 +186,14 @@ def _silent_heartbeat(_: Any) -> Any:
     return renew_nothing
 
 
+def _asks_late(start: Any) -> Any:
+    async def start_now(self: ClaimingWorker, job: Any, asked_at: float) -> None:
+        del asked_at
+        await start(self, job, self.loop.time())
+
+    return start_now
+
+
 def _hands_nothing_back(_: Any) -> Any:
     async def hand_nothing_back(self: ClaimingWorker) -> None:
         return None
@@ -313,6 +321,11 @@ BUGS = (
         "one job more than allowed runs for a user",
         _lua(">= limits.max_concurrent then", "> limits.max_concurrent then"),
     ),
+    Bug(
+        "a job that could go is not looked at in a parked lane",
+        _lua("if SHARE[class] == nil and", "if SHARE[class] == nil or"),
+    ),
+    Bug("a worker is told to wait for ever", _lua("if refusal and ms then wait", "if ms then wait")),
     Bug("parked lanes stay parked when a job ends", _lua("lane.unpark(head.u)\n", "")),
     Bug("parked lanes stay parked at midnight", _lua("if lane.unpark(who) then wake.push(now, 1) end", "")),
     Bug("an end is not published", _lua("redis.call('PUBLISH', key.DONE, id)", "")),
@@ -336,12 +349,20 @@ BUGS = (
     ),
     Bug("a pause is not kept", _lua("return until_ms and math.max(0, until_ms - now) or 0", "return 0")),
     Bug(
+        "the first heartbeat after an outage hides it from other leases",
+        _lua("due.heard(now, lease_ms)\n  silent(now, lease_ms)", "due.heard(now, lease_ms)"),
+    ),
+    Bug(
         "leases end while Redis is away",
         _lua("silent(now, lease_ms) then return end", "false then return end"),
     ),
     Bug("the window's margin is dropped", _python(jobs.store, "publication", _without_margin)),
     Bug("the SDK's retries are on", _python(Client, "chat", _sends_again)),
     Bug("a call is sent however late", _python(Client, "chat", _sends_late)),
+    Bug(
+        "the margin is counted from the answer to the claim",
+        _python(ClaimingWorker, "_start", _asks_late),
+    ),
     Bug(
         "what was sent is not remembered when the call is cut off",
         _python(Client, "chat", _says_nothing_of_sending),

@@ -11,6 +11,7 @@ from tests.simulation.world import Process
 class Turn:
     """One claim of a job. `closed_by`: 'settle' or 'retry', '' while it runs or if its lease was lost.
 
+    `repeated`: how often the worker has asked for it again, since the answer was lost.
     `how`: what became of its windows; `back`: it was put back; `counted`: it was one of the limited attempts.
     """
 
@@ -19,6 +20,7 @@ class Turn:
     process: Process
     claimed_ms: int
     day: str
+    repeated: int = 0
     closed_by: str = ""
     how: str = ""
     charged: bool = False

@@ -58,6 +58,7 @@ class Plan:
     sweep_s: float
     idle_stretch: float
     drain_s: float
+    margin_s: float
     fates: dict[Fate, float]
     answer_s: float
     faults: Faults
@@ -86,7 +87,7 @@ def draw(seed: int) -> Plan:
         return chance.randint(1, most) if chance.random() < likely else 0
 
     # A few go on for longer than a minute and press on the windows for all of it.
-    pressed = chance.random() < 0.08
+    pressed = chance.random() < 0.1
     length_s = chance.uniform(75, 100) if pressed else chance.uniform(6, 25)
     near = chance.random() < 0.4
     start_ms = MIDNIGHT_MS - (round(chance.uniform(0.5, length_s) * 1000) if near else DAY_MS // 2)
@@ -103,8 +104,8 @@ def draw(seed: int) -> Plan:
         }
     faults = Faults(
         lost_requests=sometimes(0.15),
-        lost_answers=sometimes(0.2),
-        slow_calls=sometimes(0.1),
+        lost_answers=0.2 if pressed else sometimes(0.2),
+        slow_calls=0.2 if pressed else sometimes(0.1),
         slow_connects=0.5 if pressed else sometimes(0.1),
         lost_messages=chance.choice((0.0, 0.3, 1.0)),
         poison=sometimes(0.1, 0.15),
@@ -136,10 +137,11 @@ def draw(seed: int) -> Plan:
         config=config,
         users=users,
         workers=tuple(chance.randint(1, 4) for _ in range(chance.randint(1, 4))),
-        operations=chance.randint(40, 60) if pressed else chance.randint(15, 60),
-        lease_ms=chance.choice((3000, 6000)),
-        sweep_s=chance.choice((1.0, 3.0, 5.0)),
+        operations=chance.randint(35, 50) if pressed else chance.randint(12, 45),
+        lease_ms=chance.choice((3000, 6000, 6000)),
+        sweep_s=chance.choice((1.0, 4.0, 6.0)),
         idle_stretch=chance.choice((1.0, 2.0, 4.0)),
+        margin_s=margin_s,
         drain_s=chance.choice((1.0, 4.0)),
         fates=_fates(chance),
         answer_s=chance.choice((0.3, 1.5, 4.0, 8.0)),

@@ -96,9 +96,9 @@ class Provider:
         return self._chance.choices(list(fates), list(fates.values()))[0]
 
     def connect_s(self) -> float:
-        """How long connecting takes: now and then too long."""
+        """How long connecting takes: now and then nearly the whole margin, or more."""
         slow = not self.world.faults_stopped and self._chance.random() < self.world.plan.faults.slow_connects
-        return self._chance.random() * (4.0 if slow else 0.02)
+        return self._chance.random() * (1.2 * self.world.plan.margin_s if slow else 0.02)
 
     def until_charges_leave_s(self) -> float:
         """How long until the first charge of the last minute is nearly a minute old."""

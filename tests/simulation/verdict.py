@@ -45,7 +45,8 @@ def judge_end(world: World, job: Job) -> None:
             if job.asked_ms is None:
                 world.fail("final", f"{job.id} is cancelled, and nobody asked for that")
         case "expired":
-            if end.at_ms < job.expires_ms:
+            # Its worker was asked to stop it when it was time; then Redis's clock may have been set back.
+            if end.at_ms + world.plan.clock_slack_s * 1000 < job.expires_ms:
                 world.fail("final", f"{job.id} expired {job.expires_ms - end.at_ms} ms too early")
         case "failed":
             _judge_failure(world, job)
@@ -102,11 +103,14 @@ def _judge_charge(world: World, job: Job, turn: Turn | None) -> None:
 
 
 def judge_healthy_workers(world: World, jobs: list[Job]) -> None:
-    """Nobody loses a lease but who died, was frozen, or could not renew; an outage of Redis is no reason."""
+    """Nobody loses a lease but who died, was frozen, could not renew or was not told of its claim again and again.
+
+    An outage of Redis is no reason.
+    """
     for job in jobs:
         for turn in job.turns:
             process = turn.process
-            excused = process.killed or process.was_frozen or process.renewals_lost
+            excused = process.killed or process.was_frozen or process.renewals_lost or turn.repeated > 1
             if not turn.closed_by and not excused:
                 world.fail(
                     "attempts", f"{process.name} was well, and yet {job.id} was lost under {turn.token}"

@@ -19,6 +19,10 @@ ALARM_FORGOTTEN_MS = 1_200_000 - 2 * AGE_EVERY_MS
 """How long after its pause an alarm is certainly remembered when no job was tried."""
 
 
+CLAIM_FORGOTTEN_MS = 600_000 - 2 * AGE_EVERY_MS
+"""How long a claim is certainly remembered."""
+
+
 class Watch:
     """The world's witness. `jobs`: all that were accepted; `progress` counts what moved a job."""
 
@@ -28,7 +32,7 @@ class Watch:
         self.turns: dict[str, Turn] = {}
         self.progress = 0
         self._keys: dict[tuple[str, str], str] = {}
-        self._claims: dict[tuple[str, str], set[str]] = {}
+        self._claims: dict[tuple[str, str], tuple[set[str], int]] = {}
         self._paused_until: dict[str, tuple[int, bool]] = {}
 
     @property
@@ -156,15 +160,22 @@ class Watch:
         worker, sequence, slots = str(arguments[2]), str(arguments[3]), int(arguments[4])
         rows = [(row[0].decode(), row[1].decode(), row[2].decode()) for row in reply[2:]]
         tokens = {token for _, token, _ in rows}
-        again = self._claims.get((worker, sequence))
+        again, at_ms = self._claims.get((worker, sequence), (None, now))
+        if now > at_ms + CLAIM_FORGOTTEN_MS:
+            again = None
         if again is not None and not tokens <= again:
             self._world.fail("repeatable", f"claim {sequence} of {worker}, repeated, gave other jobs")
+        if int(reply[0]) < 1 and len(rows) < slots:
+            # For BLPOP, 0 is for ever.
+            self._world.fail("repeatable", f"{worker} is told to wait {reply[0]} ms")
         if again is None and len(rows) > slots:
             self._world.fail("repeatable", f"{worker} got {len(rows)} jobs for {slots} slots")
         if again is not None:
+            for token in tokens & again:
+                self.turns[token].repeated += 1
             return
         if rows:
-            self._claims[worker, sequence] = tokens
+            self._claims[worker, sequence] = tokens, now
         for job_id, token, pool in rows:
             self._world.note(f"{worker} has claimed {job_id} under {token} for {pool}")
             self.progress += 1
@@ -268,6 +279,8 @@ class Watch:
                 self._world.fail("durable", f"{who} reads {job_id} and finds nothing")
         elif job is None or job.user != who:
             self._world.fail("apart", f"{who} reads {job_id}, which is not his")
+        elif job.end is not None and (reply[2], reply[4], reply[5]) != job.end.stored:
+            self._world.fail("final", f"{who} reads {reply} of {job_id}, which ended as {job.end}")
 
 
 _WITHOUT_TIME = frozenset(
