@@ -82,8 +82,7 @@ class ClaimingWorker(Worker):
     async def _poll_iteration(self) -> None:
         await self.heart_beat()
         if not self.allow_pick_jobs:
-            await self._hand_back()
-            await self._one_ends(0.1)
+            await self._one_ends(0.1 if await self._hand_back() else RECONNECT_S[-1])
         elif self.job_counter >= self.max_jobs:
             await self._one_ends(1.0)
         else:
@@ -126,25 +125,24 @@ class ClaimingWorker(Worker):
         task.add_done_callback(self._ended)
         self.tasks[job.token] = task
 
-    async def _hand_back(self) -> None:
-        """Jobs that were claimed and never started go back unsent, those of an answer that was lost as well."""
-        for wait_s in RECONNECT_S:
-            try:
-                if self._asking is not None:
-                    claim = await asyncio.shield(self._asking)
-                    self._claimed |= {job.token: (job, 0.0) for job in claim.jobs}
-                    self._asking = None
-                for token, (job, _) in list(self._claimed.items()):
-                    if token not in self.tasks or self.tasks[token].done():
-                        await self._claims.put_back(job, after_ms=0, counts=False, window="given_back")
-                        del self._claimed[token]
-                return
-            except (RedisError, EpochChanged) as error:
-                log.warning("claimed jobs not handed back yet", error=str(error) or type(error).__name__)
-                await asyncio.sleep(wait_s)
-                if self._asking is not None:
-                    # For no slots: it only tells what the last one took.
-                    self._asking = self.loop.create_task(self._claims.claim(self._sequence, 0))
+    async def _hand_back(self) -> bool:
+        """Jobs that were claimed and never started go back unsent; False: Redis could not be told so yet."""
+        if self._asking is not None and self._asking.done():
+            # Its answer was lost, or not waited for: asked for no slots, the same number only tells what it took.
+            self._asking = self.loop.create_task(self._claims.claim(self._sequence, 0))
+        try:
+            if self._asking is not None:
+                claim = await asyncio.shield(self._asking)
+                self._claimed |= {job.token: (job, self._asked_at) for job in claim.jobs}
+                self._asking = None
+            for token, (job, _) in list(self._claimed.items()):
+                if token not in self.tasks or self.tasks[token].done():
+                    await self._claims.put_back(job, after_ms=0, counts=False, window="given_back")
+                    del self._claimed[token]
+        except (RedisError, EpochChanged) as error:
+            log.warning("claimed jobs not handed back yet", error=str(error) or type(error).__name__)
+            return False
+        return True
 
     async def run_job(self, job_id: str, score: int) -> None:
         """Run the claimed record of that lease token; the function has its own deadline and settles by itself."""
@@ -183,7 +181,10 @@ class ClaimingWorker(Worker):
             return
         if self.tasks:
             await asyncio.gather(*self.tasks.values(), return_exceptions=True)
-        await self._hand_back()
+        for wait_s in RECONNECT_S:
+            if await self._hand_back():
+                break
+            await asyncio.sleep(wait_s)
         if self.on_shutdown:
             await self.on_shutdown(self.ctx)
         self._pool = None

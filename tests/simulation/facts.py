@@ -9,16 +9,17 @@ from tests.simulation.world import Process
 
 @dataclass(slots=True)
 class Turn:
-    """One claim of a job. `closed_by`: 'settle' or 'retry', '' while it runs or if its lease was lost.
+    """One claim of a job, at `claimed_at` (simulated seconds).
 
     `repeated`: how often the worker has asked for it again, since the answer was lost.
+    `closed_by`: 'settle' or 'retry', '' while it runs or if its lease was lost.
     `how`: what became of its windows; `back`: it was put back; `counted`: it was one of the limited attempts.
     """
 
     token: str
     pool: str
     process: Process
-    claimed_ms: int
+    claimed_at: float
     day: str
     repeated: int = 0
     closed_by: str = ""

@@ -37,6 +37,7 @@ class Faults:
     poison: float
     kills: int
     freezes: int
+    overtakings: int
     drains: int
     flushes: int
     clock_steps: int
@@ -45,7 +46,11 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One schedule. Times in seconds from its beginning; `start_ms` is Redis's time then (Unix ms)."""
+    """One schedule. Times in seconds from its beginning; `start_ms` is Redis's time then (Unix ms).
+
+    `users`: the tier of each; `workers`: the slots of each; `names`: what jobs ask for; `waiting`: the share of
+    jobs that wait for a budget.
+    """
 
     seed: int
     start_ms: int
@@ -54,6 +59,8 @@ class Plan:
     users: dict[str, str]
     workers: tuple[int, ...]
     operations: int
+    names: tuple[str, ...]
+    waiting: float
     lease_ms: int
     sweep_s: float
     idle_stretch: float
@@ -110,7 +117,8 @@ def draw(seed: int) -> Plan:
         lost_messages=chance.choice((0.0, 0.3, 1.0)),
         poison=sometimes(0.1, 0.15),
         kills=count(3),
-        freezes=count(4),
+        freezes=count(3),
+        overtakings=count(3, 0.3),
         drains=count(3),
         flushes=count(2, 0.2),
         clock_steps=count(4, 0.4),
@@ -137,6 +145,8 @@ def draw(seed: int) -> Plan:
         config=config,
         users=users,
         workers=tuple(chance.randint(1, 4) for _ in range(chance.randint(1, 4))),
+        names=chance.choice((("a",), ("a", "b"), ("a", "a", "b", "c", "route"), ("route", "c"))),
+        waiting=chance.choice((0.2, 0.5, 0.9)),
         operations=chance.randint(35, 50) if pressed else chance.randint(12, 45),
         lease_ms=chance.choice((3000, 6000, 6000)),
         sweep_s=chance.choice((1.0, 4.0, 6.0)),

@@ -98,7 +98,9 @@ class Provider:
     def connect_s(self) -> float:
         """How long connecting takes: now and then nearly the whole margin, or more."""
         slow = not self.world.faults_stopped and self._chance.random() < self.world.plan.faults.slow_connects
-        return self._chance.random() * (1.2 * self.world.plan.margin_s if slow else 0.02)
+        if slow:
+            return self._chance.random() * self._chance.choice((1.0, 3.0)) * self.world.plan.margin_s
+        return self._chance.random() * 0.02
 
     def until_charges_leave_s(self) -> float:
         """How long until the first charge of the last minute is nearly a minute old."""

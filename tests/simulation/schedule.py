@@ -15,13 +15,14 @@ import structlog
 
 from tests.simulation.books import Books, audit, audit_after_a_year, audit_at_rest, runnable
 from tests.simulation.clockwork import DeadlockError, VirtualLoop
+from tests.simulation.faults import faults
 from tests.simulation.plan import draw
 from tests.simulation.provider import Provider
 from tests.simulation.users import Act, Crowd
 from tests.simulation.verdict import judge_healthy_workers, judge_ledger, judge_windows
 from tests.simulation.wire import Wire
 from tests.simulation.witness import Watch
-from tests.simulation.workers import Fleet, Worker
+from tests.simulation.workers import Fleet
 from tests.simulation.world import Killed, Violation, World, all_scripts
 
 AUDITS_S = 4.0
@@ -91,7 +92,7 @@ async def _play(world: World, watch: Watch) -> None:
     _spawn(world, crowd.keep_sweeping())
     begun = loop.now_s
     acts: list[asyncio.Future[None]] = []
-    for at, act in sorted([*crowd.play(), *_faults(world, fleet)], key=lambda one: one[0]):
+    for at, act in sorted([*crowd.play(), *faults(world, watch, fleet)], key=lambda one: one[0]):
         loop.call_at(begun + at, _begin, world, act, acts)
     chance = plan.random("audits")
     while loop.now_s < begun + plan.length_s:
@@ -115,65 +116,6 @@ def _spawn(world: World, coroutine: Awaitable[None]) -> "asyncio.Future[None]":
     task = asyncio.ensure_future(coroutine)
     task.add_done_callback(done)
     return task
-
-
-def _faults(world: World, fleet: Fleet) -> Iterator[tuple[float, Act]]:
-    """When which fault happens, in simulated seconds."""
-    plan, faults = world.plan, world.plan.faults
-    chance = plan.random("faults")
-
-    def one_of(workers: list[Worker]) -> Worker | None:
-        busy = [worker for worker in workers if worker.busy]
-        if busy and chance.random() < 0.7:
-            return chance.choice(busy)
-        return chance.choice(workers) if workers else None
-
-    async def replace(within_s: float) -> None:
-        await asyncio.sleep(chance.random() * within_s)
-        if not world.faults_stopped:
-            fleet.add(chance.randint(1, 4))
-
-    async def kill() -> None:
-        if (worker := one_of([one for one in fleet.workers if not one.process.killed])) is not None:
-            world.kill(worker.process)
-            await replace(3.0)
-
-    async def freeze() -> None:
-        if (worker := one_of([one for one in fleet.workers if not one.process.gone])) is not None:
-            # Shorter than a lease, just longer, and long enough for another worker to have ended the job.
-            shares = chance.choice((0.3, 1.2, 4.0))
-            world.freeze(worker.process, shares * plan.lease_ms / 1000 * (0.7 + 0.6 * chance.random()))
-
-    async def drain() -> None:
-        if (worker := one_of([one for one in fleet.alive if one.seam is not None])) is not None:
-            worker.sigterm()
-            if chance.random() < 0.3:
-                await asyncio.sleep(chance.random() * 2)
-                worker.sigterm()
-            await replace(2.0)
-
-    async def flush() -> None:
-        world.note("SCRIPT FLUSH")
-        world.wire.call(("SCRIPT", "FLUSH"))
-
-    async def step() -> None:
-        # All steps forward together stay within what the margin has room for.
-        forward = round(plan.clock_slack_s * 1000) // faults.clock_steps
-        step_ms = chance.choice((-1, 1)) * chance.randint(1, forward)
-        world.step_ms += step_ms
-        world.note(f"Redis's clock is set by {step_ms} ms")
-
-    async def outage() -> None:
-        seconds = chance.choice((0.3, 1.2, 3.0)) * plan.lease_ms / 1000 * chance.random()
-        world.outage_until = world.loop.now_s + seconds
-        world.note(f"Redis is away for {seconds:.3f} s")
-
-    for act, times in (
-        (kill, faults.kills), (freeze, faults.freezes), (drain, faults.drains), (flush, faults.flushes),
-        (step, faults.clock_steps), (outage, faults.outages),
-    ):  # fmt: skip
-        for _ in range(times):
-            yield chance.random() * plan.length_s, act
 
 
 def _stop_faults(world: World, fleet: Fleet) -> None:

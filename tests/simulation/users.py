@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Act: TypeAlias = Callable[[], Awaitable[None]]
 
-NAMES = ("a", "a", "b", "c", "route")
 LONG_MS = 3 * 86_400_000
 TRIES = 2
 """How often the API asks Redis before it tells a caller that it is unavailable."""
@@ -98,14 +97,14 @@ class Crowd:
             not_before_ms = None
         return {
             "user": user,
-            "name": chance.choice(NAMES),
+            "name": chance.choice(self.world.plan.names),
             "prompt_tokens": prompt,
             "output_tokens": cap,
             "priority": chance.choice(("interactive", "standard", "batch")),
             "not_before_ms": not_before_ms,
             "expires_after_ms": expires_ms,
-            "retry": chance.choice(("safe", "never")),
-            "on_budget": chance.choice(("reject", "wait")),
+            "retry": chance.choice(("safe", "safe", "never")),
+            "on_budget": "wait" if chance.random() < self.world.plan.waiting else "reject",
             "idempotency_key": key,
             "payload_digest": "another" if chance.random() < 0.1 else f"payload of {key}",
             "anonymous": user.startswith("ip:"),

@@ -4,14 +4,17 @@ import json
 from collections import defaultdict
 
 from tests.simulation.facts import Job, Turn
-from tests.simulation.provider import SUCCESSFUL, WORDS
+from tests.simulation.provider import SUCCESSFUL, WORDS, Attempt
 from tests.simulation.world import World
 
 MINUTE_S = 60.0
 
 
-def judge_write(world: World, job: Job, turn: Turn) -> None:
-    """A request goes out: not twice under one lease, not after an end, not again where that could pay twice."""
+def judge_write(world: World, job: Job, turn: Turn, attempt: Attempt) -> None:
+    """A request goes out: in time, once under one lease, not after an end, not again where that could pay twice."""
+    if attempt.written_at > turn.claimed_at + world.plan.margin_s:
+        late_s = attempt.written_at - turn.claimed_at
+        world.fail("late", f"{job.id} was sent {late_s:.3f} s after its claim under {turn.token}")
     if job.end is not None:
         world.fail("sends", f"{job.id} was sent under {turn.token} after it had {job.end.state}")
     if turn.attempt is not None:
@@ -111,6 +114,8 @@ def judge_healthy_workers(world: World, jobs: list[Job]) -> None:
         for turn in job.turns:
             process = turn.process
             excused = process.killed or process.was_frozen or process.renewals_lost or turn.repeated > 1
+            # It does not stay for long because of claims of which it has not heard.
+            excused = excused or process.left_in_outage
             if not turn.closed_by and not excused:
                 world.fail(
                     "attempts", f"{process.name} was well, and yet {job.id} was lost under {turn.token}"

@@ -35,6 +35,14 @@ class Watch:
         self._claims: dict[tuple[str, str], tuple[set[str], int]] = {}
         self._paused_until: dict[str, tuple[int, bool]] = {}
 
+    def overtaken(self, process: Process) -> bool:
+        """Whether a job that the process had claimed and not given up runs elsewhere."""
+        return any(
+            turn.process is process and not turn.closed_by and not job.turns[-1].closed_by
+            for job in self.unfinished
+            for turn in job.turns[:-1]
+        )
+
     @property
     def unfinished(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.end is None]
@@ -106,7 +114,7 @@ class Watch:
     def written(self, attempt: Attempt) -> None:
         """A worker sends a job."""
         turn = self.turns[attempt.token]
-        judge_write(self._world, self.jobs[attempt.job], turn)
+        judge_write(self._world, self.jobs[attempt.job], turn, attempt)
         turn.attempt = attempt
 
     def _submitted(self, arguments: Sequence[Part], reply: Any, now: int) -> None:
@@ -194,7 +202,7 @@ class Watch:
                 self._world.fail("paused", f"{job_id} was claimed for {pool}, which is paused until {until}")
             if alarm:
                 self._paused_until[pool] = (now + FIRST_PROBE_MS, True)
-            self.turns[token] = Turn(token, pool, process, now, day_of(now))
+            self.turns[token] = Turn(token, pool, process, self._world.loop.now_s, day_of(now))
             job.turns.append(self.turns[token])
 
     def _closed(self, script: str, arguments: Sequence[Part], reply: Any, now: int) -> None:

@@ -89,6 +89,7 @@ class Worker:
         with suppress(asyncio.CancelledError):
             await self.seam.main_task
         await self.process.gate()
+        self.process.left_in_outage = self.world.outage
         await self.seam.close()
         for duty in duties:
             duty.cancel()

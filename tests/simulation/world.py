@@ -26,6 +26,7 @@ SLOW_S = 0.3
 MOST_SCRIPTS = 20_000
 """A schedule that runs more has got into a circle."""
 AGE_EVERY_MS = 10_000
+THAW_S = 0.1
 
 
 class Killed(BaseException):
@@ -62,6 +63,7 @@ class Process:
     killed: bool = False
     was_frozen: bool = False
     renewals_lost: int = 0
+    left_in_outage: bool = False
     gone: bool = False
     told: Callable[[str], None] | None = None
 
@@ -76,7 +78,8 @@ class Process:
             left_s = self.frozen_until - loop.time()
             if left_s <= 0:
                 return
-            await asyncio.sleep(left_s)
+            # It may thaw sooner.
+            await asyncio.sleep(min(left_s, THAW_S))
 
 
 @dataclass(eq=False)
@@ -104,6 +107,7 @@ class World:
         self.chance = self.plan.random("network")
         self._names = {script.sha: name for name, script in all_scripts().items()}
         self._aged_ms = self.redis_ms()
+        self._ambushes: list[tuple[str, asyncio.Future[Process]]] = []
         self._nevers: list[asyncio.Future[None]] = []
 
     async def for_ever(self) -> None:
@@ -140,6 +144,10 @@ class World:
         self.note(f"{process.name} is frozen for {seconds:.3f} s")
         process.frozen_until = max(process.frozen_until, self.loop.now_s + seconds)
         process.was_frozen = True
+
+    def thaw(self, process: Process) -> None:
+        self.note(f"{process.name} thaws")
+        process.frozen_until = self.loop.now_s
 
     async def blpop_wake(self, process: Process, seconds: float) -> None:
         """Sleep until a wake token is there, at most so long: BLPOP on the wake list, for which 0 is for ever."""
@@ -195,7 +203,29 @@ class World:
         self._wake(sum(len(taken or ()) for taken in tokens))
         self.witness.after(process, name, filled, reply, noted)
         self._hand_on_pushes()
+        if self._ambushes and (name != "claim" or len(reply) > 2):
+            self._strike(process, name)
         return reply
+
+    async def next_script(self, name: str, within_s: float) -> Process | None:
+        """Whoever runs such a script next (a claim: one that gives jobs), as soon as it has run: its answer is still
+        on the way.
+        """
+        struck: asyncio.Future[Process] = self.loop.create_future()
+        self._ambushes.append((name, struck))
+        try:
+            async with asyncio.timeout(within_s):
+                return await struck
+        except TimeoutError:
+            return None
+
+    def _strike(self, process: Process, name: str) -> None:
+        for ambush in self._ambushes:
+            if ambush[0] == name:
+                self._ambushes.remove(ambush)
+                if not ambush[1].done():
+                    ambush[1].set_result(process)
+                return
 
     def _wake(self, sleepers: int) -> None:
         for _ in range(sleepers):
