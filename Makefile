@@ -3,10 +3,10 @@
 #
 #   make demo ARGS=--exit          PYTHON=/path/to/python3.12 make test
 #   make test PYTEST_ARGS="-x tests/limiter"
-#   make lock ARGS=--upgrade
+#   make lock ARGS=--upgrade          make bench ONLY=front
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test replay bugs lock chaos soak chaos-bugs fmt clean
+.PHONY: help demo test bench replay bugs lock chaos soak chaos-bugs fmt clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -48,6 +48,7 @@ endef
 help:
 	@echo 'make demo    run the whole service on this machine and send it some jobs (ARGS=--exit: end after that)'
 	@echo 'make test    every check that CI runs: format, lint, types, import rules, tests (PYTEST_ARGS=...)'
+	@echo 'make bench   measure it beside what is used instead, into bench/results/ and docs/performance.md (ONLY=front)'
 	@echo 'make replay  tell what happens in a schedule of the simulation (SEED=7), or play many (SEED=0-9999)'
 	@echo 'make bugs    put known bugs in, one at a time, and list which schedule of the simulation catches each'
 	@echo 'make soak    kill, freeze and cut off real processes by new schedules (MINUTES=...)'
@@ -66,6 +67,9 @@ test: $(INSTALLED)
 	@echo '== types: mypy --strict' && $(BIN)/mypy
 	@echo '== imports: lint-imports' && $(BIN)/lint-imports --no-logo
 	@echo '== tests: pytest' && $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m bench $(ONLY) $(ARGS)
 
 replay: $(INSTALLED)
 	@$(BIN)/python -m tests.simulation $(SEED)
