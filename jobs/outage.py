@@ -1,5 +1,6 @@
 """Which errors of Redis pass, or are an operator's to mend, and which are mistakes of ours."""
 
+import re
 from typing import Final
 
 from redis.exceptions import (
@@ -26,6 +27,9 @@ _WORDS: Final = {
     "NOPERM": "The job store refuses us.",
 }
 
+_IN_A_SCRIPT: Final = re.compile(r"^Error running script \(.*: @user_script: \d+: -([A-Z]+) ")
+"""Redis before 7 wraps what stops a script at a write: `…: @user_script: 1: -OOM command not allowed …`."""
+
 
 def outage(error: RedisError) -> str | None:
     """What is the matter with Redis, in a sentence; None for an answer that a mistake of ours has caused."""
@@ -38,5 +42,7 @@ def outage(error: RedisError) -> str | None:
     if isinstance(error, ConnectionError | TimeoutError):
         return "The job store cannot be reached."
     if isinstance(error, ResponseError):
-        return _WORDS.get(str(error).partition(" ")[0])
+        text = str(error)
+        wrapped = _IN_A_SCRIPT.match(text)
+        return _WORDS.get(wrapped[1] if wrapped else text.partition(" ")[0])
     return "The job store cannot be used."

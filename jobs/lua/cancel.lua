@@ -4,9 +4,11 @@
 -- Touches  finish.lua
 -- @use epoch
 -- @use finish
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.spared()
 local now = clock(ARGV[2])
 local who, id = ARGV[3], ARGV[4]
 local head = record.load(id)

@@ -6,12 +6,15 @@
 -- @use epoch
 -- @use due
 -- @use overtaking
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
 local now = clock(ARGV[2])
 local worker, sequence, slots = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lease_ms, most_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
+-- Asked for no slots, a claim only tells what the one before has taken.
+if slots > 0 then room.needed() else room.spared() end
 
 local LONGEST_WAIT = 1000
 -- Bounds of the work of one claim besides the jobs it takes: looks that find nothing in a name, looks in all; beyond

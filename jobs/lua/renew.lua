@@ -4,9 +4,11 @@
 -- Touches  leases, heartbeat, grace, workers, worker:<worker>, cancels:<worker>
 -- @use epoch
 -- @use due
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.spared()
 local now = clock(ARGV[2])
 local worker, lease_ms = ARGV[3], tonumber(ARGV[4])
 due.heard(now, lease_ms)

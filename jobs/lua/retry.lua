@@ -7,9 +7,11 @@
 -- Touches  finish.lua
 -- @use epoch
 -- @use finish
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.spared()
 local now = clock(ARGV[2])
 local id, token, after, counts, how, kind = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8]
 local head = record.load(id)

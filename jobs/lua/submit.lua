@@ -6,9 +6,11 @@
 -- A repeated call for one id (its answer was lost) answers as the first did and counts nothing.
 -- @use epoch
 -- @use finish
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local id, head, info, body, digest, payload = ARGV[3], cjson.decode(ARGV[4]), ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local who = head.u

@@ -4,9 +4,11 @@
 -- Touches  everything of due.lua, and asleep, wake, workers
 -- @use epoch
 -- @use due
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.spared()
 local now = clock(ARGV[2])
 due.work_off(now, tonumber(ARGV[3]))
 wake.tidy(now)
