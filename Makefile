@@ -6,7 +6,7 @@
 #   make lock ARGS=--upgrade          make bench ONLY=front
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench replay bugs lock chaos soak chaos-bugs fmt clean
+.PHONY: help demo test bench openapi audit replay bugs lock chaos soak chaos-bugs fmt clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -55,6 +55,8 @@ help:
 	@echo 'make chaos   the schedule of one SEED=... again (SECONDS_OF_FAULTS=15: the short ones of make test)'
 	@echo 'make chaos-bugs   whether the tests of real processes notice known bugs'
 	@echo 'make lock    pin the dependencies of pyproject.toml again (ARGS=--upgrade: to the newest versions)'
+	@echo 'make audit   look the locked dependencies up among known vulnerabilities (needs the network)'
+	@echo 'make openapi write docs/openapi.json anew, which has to be in step with the API'
 	@echo 'make fmt     format the code and fix what ruff can fix'
 	@echo 'make clean   remove .venv and caches, never the data in .penstock'
 
@@ -70,6 +72,16 @@ test: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m bench $(ONLY) $(ARGS)
+
+# In an environment of its own: what looks for weak dependencies is none of them.
+audit: $(INSTALLED)
+	@$(BIN)/python -m venv .venv/audit
+	@.venv/audit/bin/python -m pip --disable-pip-version-check install -q pip-audit
+	@.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock -r requirements-build.lock \
+	  -r requirements-dev.lock $(ARGS)
+
+openapi: $(INSTALLED)
+	@$(BIN)/python -m tests.api.openapi_file
 
 replay: $(INSTALLED)
 	@$(BIN)/python -m tests.simulation $(SEED)

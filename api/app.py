@@ -17,9 +17,9 @@ from api.blocks import Blocks
 from api.direct import DirectRoute
 from api.durability import Durability
 from api.edge import Edge
+from api.openapi import describe
 from api.retraction import Retractions
 from api.routes import health, jobs, keys, limits, operators, users
-from api.schemas import SCHEMAS, SECURITY_SCHEMES
 from api.service import Service
 from api.subscription import Subscription
 from api.waiting import Waiters
@@ -55,12 +55,8 @@ class Application(FastAPI):
         return Edge(self.router, self.router.routes)
 
     def openapi(self) -> dict[str, Any]:
-        """FastAPI's description of the routes, with the schemas they refer to."""
-        schema = super().openapi()
-        components = schema.setdefault("components", {})
-        components["schemas"] = SCHEMAS
-        components["securitySchemes"] = SECURITY_SCHEMES
-        return schema
+        """The document, which FastAPI serves at /openapi.json and shows at /docs."""
+        return describe(self.router.routes, self.version)
 
 
 def create_app(
@@ -123,7 +119,6 @@ def create_app(
     app = Application(
         title="Penstock",
         version=_version(),
-        summary="An asynchronous job queue for LLM calls: fair, token-budgeted, never over the provider's limits.",
         lifespan=_lifespan(service, environment),
         redirect_slashes=False,
         # It would report exceptions, whose messages may hold prompts, to whatever OpenTelemetry is configured.

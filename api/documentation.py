@@ -1,10 +1,12 @@
-"""The OpenAPI description of the routes: each is added with one of these (`route(path, handler, **doc.SUBMIT)`)."""
+"""The OpenAPI description of the routes: each is added with one of these (`route(path, handler, **doc.SUBMIT)`).
+
+openapi.py makes the document of them; what they say is held against the running API by tests/fuzz.
+"""
 
 from typing import Any, Final
 
-from api.schemas import JOB_ID, SCHEMAS, JSONSchema, ref
-
-_TEXT: Final[JSONSchema] = {"type": "string"}
+from api.responses import ALWAYS, LIMIT_HEADERS, header, problem
+from api.schemas import DAY, JOB_ID, KEY_ID, SCHEMAS, USER, JSONSchema, ref
 
 
 def _query(name: str, schema: JSONSchema, description: str) -> JSONSchema:
@@ -34,34 +36,45 @@ def _operation(
     body: str | None = None,
     public: bool = False,
     media_type: str = "application/json",
+    headers: tuple[str, ...] = (),
+    description: str | None = None,
 ) -> dict[str, Any]:
-    """The settings of one route; `answers` maps each good status to its schema's name (None: no body)."""
+    """The settings of one route; `answers` maps each good status to its schema's name (None: no body).
+
+    `headers` names those of RESPONSE_HEADERS that every good answer has, or may have.
+    """
+    told = {named: header(named) for named in ("x-request-id", *headers)}
     responses: dict[str, JSONSchema] = {
-        str(status): {"description": "Success"}
+        str(status): {"description": "Success", "headers": told}
         | ({"content": _content(ref(schema), media_type)} if schema else {})
         for status, schema in answers.items()
     }
-    for status in sorted(
-        {*problems, *(() if public else (401, 403)), 503} - ({503} if name == "live" else set())
-    ):
-        responses[str(status)] = {
-            "description": "A problem",
-            "content": _content(ref("Problem"), "application/problem+json"),
-        }
-    extra: dict[str, Any] = {"parameters": list(parameters), "responses": responses}
+    own = () if public else (401, 403, 503)
+    for status in sorted({*problems, *own, *ALWAYS}):
+        responses[str(status)] = problem(status)
+    operation: dict[str, Any] = {"operationId": name, "tags": [tag], "summary": summary}
+    if description:
+        operation["description"] = description
+    if parameters:
+        operation["parameters"] = list(parameters)
     if body:
-        extra["requestBody"] = {"required": True, "content": _content(ref(body))}
-    if not public:
-        extra["security"] = [{"key": []}]
-    return {"operation_id": name, "tags": [tag], "summary": summary, "openapi_extra": extra}
+        operation["requestBody"] = {"required": True, "content": _content(ref(body))}
+    operation["responses"] = responses
+    operation["security"] = [] if public else [{"key": []}]
+    return {"openapi_extra": operation}
 
 
 _IN_PATH: Final = _path("job_id", JOB_ID)
 _WAIT: Final = _query(
-    "wait", {"type": "integer", "minimum": 0}, "Hold the request up to so many seconds (60 at most)."
+    "wait",
+    {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+    "Hold the request up to so many seconds; above 60 means 60.",
 )
 _LIMIT: Final = _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "How many.")
+# RFC 9651 puts texts in quotes; most clients send them bare.
+_KEY: Final = r'^([!#-~]|[!#-~][ -~]{0,253}[!-~]|"([ !#-\[\]-~]|\\["\\]){1,255}")$'
 _BODY_PROBLEMS: Final = (400, 408, 413, 415, 422)
+_NEVER_KEPT: Final = ("cache-control",)
 
 SUBMIT: Final = _operation(
     "submit_job",
@@ -70,10 +83,22 @@ SUBMIT: Final = _operation(
     answers={202: "Job", 200: "Job"},
     problems=(*_BODY_PROBLEMS, 429),
     parameters=(
-        _header("Idempotency-Key", {"type": "string"}, "The same key and payload make one job."),
+        _header(
+            "Idempotency-Key",
+            {"type": "string", "pattern": _KEY},
+            "The same key and payload make one job: 1 to 255 printable characters, bare or in double quotes.",
+        ),
         _header("Prefer", {"type": "string"}, "wait=N holds the request up to N seconds for the job's end."),
     ),
     body="Submission",
+    headers=(
+        *LIMIT_HEADERS,
+        "cache-control",
+        "location",
+        "retry-after",
+        "idempotent-replayed",
+        "preference-applied",
+    ),
 )
 READ: Final = _operation(
     "read_job",
@@ -82,6 +107,7 @@ READ: Final = _operation(
     answers={200: "Job", 304: None},
     problems=(404, 422),
     parameters=(_IN_PATH, _WAIT, _header("If-None-Match", {"type": "string"}, "An ETag you have.")),
+    headers=(*LIMIT_HEADERS, "cache-control", "etag", "retry-after"),
 )
 LIST: Final = _operation(
     "list_jobs",
@@ -95,9 +121,16 @@ LIST: Final = _operation(
         _query("status", SCHEMAS["Job"]["properties"]["status"], "Only jobs of this status."),
         _query("custom_id", {"type": "string", "maxLength": 256}, "Only jobs with this custom_id."),
     ),
+    headers=(*LIMIT_HEADERS, "cache-control"),
 )
 CANCEL: Final = _operation(
-    "cancel_job", "jobs", "Cancel a job", answers={200: "Job"}, problems=(404, 409), parameters=(_IN_PATH,)
+    "cancel_job",
+    "jobs",
+    "Cancel a job",
+    answers={200: "Job"},
+    problems=(404, 409),
+    parameters=(_IN_PATH,),
+    headers=(*LIMIT_HEADERS, "cache-control"),
 )
 ERASE: Final = _operation(
     "erase_job",
@@ -106,18 +139,24 @@ ERASE: Final = _operation(
     answers={204: None},
     problems=(404, 409),
     parameters=(_IN_PATH,),
+    headers=LIMIT_HEADERS,
 )
 EVENTS: Final = _operation(
     "job_events",
     "jobs",
     "A job's changes as server-sent events",
-    answers={200: "Job", 204: None},
+    answers={200: "EventStream", 204: None},
     problems=(404,),
     parameters=(_IN_PATH, _header("Last-Event-ID", {"type": "string"}, "The last event you have.")),
     media_type="text/event-stream",
+    headers=LIMIT_HEADERS,
 )
 LIMITS: Final = _operation(
-    "read_limits", "limits", "Your limits and what is left of them", answers={200: "Limits"}
+    "read_limits",
+    "limits",
+    "Your limits and what is left of them",
+    answers={200: "Limits"},
+    headers=(*LIMIT_HEADERS, "cache-control"),
 )
 USAGE: Final = _operation(
     "read_usage",
@@ -128,21 +167,40 @@ USAGE: Final = _operation(
     parameters=(
         _query(
             "start",
-            {"type": "string", "format": "date"},
+            DAY,
             "The first day (UTC); 30 days before the end if left out.",
         ),
-        _query("end", {"type": "string", "format": "date"}, "The last day; today if left out."),
+        _query("end", DAY, "The last day; today if left out."),
         _query(
-            "group_by", {"type": "string", "default": "day,model"}, "Some of day, model and (admin) user."
+            "group_by",
+            {
+                "type": "string",
+                "pattern": "^((day|model|user)(,(day|model|user))*)?$",
+                "maxLength": 256,
+                "default": "day,model",
+            },
+            "Some of day, model and (admin) user; with none of them, only the total counts.",
         ),
-        _query("user", {"type": "string"}, "Admin: one user instead of all."),
+        _query("user", {"type": "string", "maxLength": 256}, "Admin: one user instead of all."),
     ),
+    headers=_NEVER_KEPT,
 )
 HEALTHZ: Final = _operation(
-    "live", "health", "Whether the process lives", answers={200: "Health"}, public=True
+    "live",
+    "operations",
+    "Whether the process lives",
+    answers={200: "Health"},
+    public=True,
+    headers=_NEVER_KEPT,
 )
 READYZ: Final = _operation(
-    "ready", "health", "Whether jobs can be accepted", answers={200: "Health"}, public=True
+    "ready",
+    "operations",
+    "Whether jobs can be accepted",
+    answers={200: "Health"},
+    public=True,
+    headers=_NEVER_KEPT,
+    problems=(503,),
 )
 CREATE_USER: Final = _operation(
     "create_user",
@@ -151,6 +209,7 @@ CREATE_USER: Final = _operation(
     answers={201: "User"},
     problems=(*_BODY_PROBLEMS, 409),
     body="NewUser",
+    headers=("location", "cache-control"),
 )
 LIST_USERS: Final = _operation(
     "list_users",
@@ -158,7 +217,11 @@ LIST_USERS: Final = _operation(
     "List the users",
     answers={200: "UserList"},
     problems=(422,),
-    parameters=(_LIMIT, _query("after", _TEXT, "The last user of the page before.")),
+    parameters=(
+        _LIMIT,
+        _query("after", {"type": "string", "maxLength": 256}, "The last user of the page before."),
+    ),
+    headers=_NEVER_KEPT,
 )
 READ_USER: Final = _operation(
     "read_user",
@@ -166,7 +229,8 @@ READ_USER: Final = _operation(
     "Read a user",
     answers={200: "UserWithLimits"},
     problems=(404,),
-    parameters=(_path("user", _TEXT),),
+    parameters=(_path("user", USER),),
+    headers=_NEVER_KEPT,
 )
 CHANGE_USER: Final = _operation(
     "change_user",
@@ -174,11 +238,18 @@ CHANGE_USER: Final = _operation(
     "Change a user's tier or single limits",
     answers={200: "User"},
     problems=(*_BODY_PROBLEMS, 404),
-    parameters=(_path("user", _TEXT),),
+    parameters=(_path("user", USER),),
     body="UserChange",
+    headers=_NEVER_KEPT,
 )
 CREATE_KEY: Final = _operation(
-    "create_key", "admin", "Make a key", answers={201: "Key"}, problems=_BODY_PROBLEMS, body="NewKey"
+    "create_key",
+    "admin",
+    "Make a key",
+    answers={201: "Key"},
+    problems=_BODY_PROBLEMS,
+    body="NewKey",
+    headers=_NEVER_KEPT,
 )
 LIST_KEYS: Final = _operation(
     "list_keys",
@@ -188,9 +259,10 @@ LIST_KEYS: Final = _operation(
     problems=(422,),
     parameters=(
         _LIMIT,
-        _query("user", _TEXT, "Only this user's."),
-        _query("after", _TEXT, "The last id before."),
+        _query("user", {"type": "string", "maxLength": 256}, "Only this user's."),
+        _query("after", {"type": "string", "maxLength": 256}, "The last id of the page before."),
     ),
+    headers=_NEVER_KEPT,
 )
 ROTATE_KEY: Final = _operation(
     "rotate_key",
@@ -198,8 +270,9 @@ ROTATE_KEY: Final = _operation(
     "Make a new key in place of one",
     answers={201: "Key"},
     problems=(*_BODY_PROBLEMS, 404),
-    parameters=(_path("key_id", _TEXT),),
+    parameters=(_path("key_id", KEY_ID),),
     body="Rotation",
+    headers=_NEVER_KEPT,
 )
 REVOKE_KEY: Final = _operation(
     "revoke_key",
@@ -207,13 +280,15 @@ REVOKE_KEY: Final = _operation(
     "Revoke a key",
     answers={204: None},
     problems=(404,),
-    parameters=(_path("key_id", _TEXT),),
+    parameters=(_path("key_id", KEY_ID),),
+    headers=_NEVER_KEPT,
 )
 PROVIDERS: Final = _operation(
     "list_providers",
     "admin",
     "Show the providers: their limits, what was learned of them, and what pauses them",
     answers={200: "ProviderList"},
+    headers=_NEVER_KEPT,
 )
 RESUME: Final = _operation(
     "resume_provider",
@@ -221,7 +296,8 @@ RESUME: Final = _operation(
     "End a provider's pauses, and forget lower limits that were learned",
     answers={200: "Provider"},
     problems=(404,),
-    parameters=(_path("provider", _TEXT),),
+    parameters=(_path("provider", {"type": "string", "minLength": 1}),),
+    headers=_NEVER_KEPT,
 )
 DEAD: Final = _operation(
     "list_dead_jobs",
@@ -230,6 +306,7 @@ DEAD: Final = _operation(
     answers={200: "JobList"},
     problems=(422,),
     parameters=(_LIMIT, _query("after", JOB_ID, "The last id of the page before.")),
+    headers=_NEVER_KEPT,
 )
 REPLAY: Final = _operation(
     "replay_dead_job",
@@ -238,4 +315,5 @@ REPLAY: Final = _operation(
     answers={202: "Job"},
     problems=(404, 422, 429),
     parameters=(_path("job_id", JOB_ID),),
+    headers=("location", "cache-control"),
 )

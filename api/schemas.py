@@ -4,20 +4,34 @@ read off them. documentation.py describes the routes with it.
 
 from typing import Any, Final
 
+from jobs.config import Tier
+
 JSONSchema = dict[str, Any]
 
 JOB_ID: Final[JSONSchema] = {"type": "string", "pattern": "^job_[0-7][0-9A-HJKMNP-TV-Z]{25}$"}
+KEY_ID: Final[JSONSchema] = {"type": "string", "pattern": "^[0-9A-Za-z]{12}$"}
+USER: Final[JSONSchema] = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"}
+DAY: Final[JSONSchema] = {
+    "type": "string",
+    "format": "date",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+    "minLength": 10,
+    "maxLength": 10,
+}
 _INT: Final[JSONSchema] = {"type": "integer"}
 _MAYBE_INT: Final[JSONSchema] = {"type": ["integer", "null"]}
 _COUNT: Final[JSONSchema] = {"type": "integer", "minimum": 0}
+_MAYBE_COUNT: Final[JSONSchema] = {"type": ["integer", "null"], "minimum": 0}
 _TEXT: Final[JSONSchema] = {"type": "string"}
 
 
 def _object(properties: dict[str, JSONSchema], required: list[str] | None = None, **more: Any) -> JSONSchema:
+    """An object that has all these properties, or the `required` ones, and no others."""
     return {
         "type": "object",
         "properties": properties,
         "required": list(properties) if required is None else required,
+        "additionalProperties": False,
         **more,
     }
 
@@ -56,13 +70,14 @@ _SUBMISSION_FIELDS: Final[dict[str, JSONSchema]] = {
         },
         ["model", "messages"],
         additionalProperties=True,
-        description="The provider's own request body.",
+        maxProperties=256,
+        description="The provider's own request body; fields that steer the connection are refused.",
     ),
     "custom_id": {"type": ["string", "null"], "maxLength": 256},
     "metadata": {
         "type": ["object", "null"],
         "maxProperties": 16,
-        "propertyNames": {"maxLength": 64},
+        "propertyNames": {"type": "string", "maxLength": 64},
         "additionalProperties": {"type": "string", "maxLength": 512},
     },
     "priority": {"enum": ["interactive", "standard", "batch"], "default": "standard"},
@@ -73,14 +88,50 @@ _SUBMISSION_FIELDS: Final[dict[str, JSONSchema]] = {
     "on_budget": {"enum": ["reject", "wait"], "default": "reject"},
 }
 
-_OVERRIDES: Final[JSONSchema] = {
-    "type": "object",
-    "additionalProperties": _MAYBE_INT,
-    "description": "Single limits of this user; null is unlimited, and what is left out is the tier's.",
+
+def _overrides() -> JSONSchema:
+    limits = Tier.model_json_schema()["properties"]
+    plain = ("anyOf", "type", "minimum", "maximum")
+    return {
+        "type": "object",
+        "properties": {
+            name: {key: limit[key] for key in plain if key in limit} for name, limit in limits.items()
+        },
+        "additionalProperties": False,
+        "description": "Single limits of this user; null is unlimited, and what is left out is the tier's.",
+    }
+
+
+_OVERRIDES: Final[JSONSchema] = _overrides()
+_USER_FIELDS: Final[dict[str, JSONSchema]] = {
+    "object": {"const": "user"},
+    "user": USER,
+    "tier": _TEXT,
+    "overrides": _OVERRIDES,
+    "created_at": _INT,
+}
+_SUMS: Final[dict[str, JSONSchema]] = {
+    "jobs": _COUNT,
+    "prompt_tokens": _COUNT,
+    "completion_tokens": _COUNT,
+    "total_tokens": _COUNT,
+    "cached_tokens": _COUNT,
+    "cost_usd": {"type": ["number", "null"]},
+}
+_SCOPES: Final[JSONSchema] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"enum": ["jobs", "usage", "webhooks", "metrics", "admin"]},
+}
+_EXPIRES_AT: Final[JSONSchema] = {
+    "type": ["integer", "null"],
+    "minimum": 0,
+    "maximum": 253_402_300_799,
+    "description": "Unix seconds, in the future; null: never.",
 }
 
 SCHEMAS: Final[dict[str, JSONSchema]] = {
-    "Submission": _object(_SUBMISSION_FIELDS, ["body"], additionalProperties=False),
+    "Submission": _object(_SUBMISSION_FIELDS, ["body"]),
     "Job": _object(
         {
             "id": JOB_ID,
@@ -118,6 +169,11 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "webhook": {"type": "object"},
         }
     ),
+    "EventStream": {
+        "type": "string",
+        "description": "Server-sent events: `status` with the job now and on each change, then `done` with the job. "
+        "An event's `id` is what Last-Event-ID takes.",
+    },
     "JobUsage": _object(
         {
             "prompt_tokens": _COUNT,
@@ -131,43 +187,58 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
         {"code": _TEXT, "message": _TEXT, "attempt": _MAYBE_INT, "provider_status": _MAYBE_INT}
     ),
     "JobList": _list_of("Job"),
-    "Limits": {"type": "object"},
-    "Usage": {"type": "object"},
-    "NewUser": _object(
-        {"user": _TEXT, "tier": _TEXT, "overrides": _OVERRIDES}, ["user", "tier"], additionalProperties=False
+    "Limits": _object(
+        {
+            "user": _TEXT,
+            "tier": {"type": ["string", "null"]},
+            "requests": _object(
+                {
+                    "limit": _MAYBE_COUNT,
+                    "window_s": _COUNT,
+                    "remaining": _MAYBE_COUNT,
+                    "blocked_until": _MAYBE_INT,
+                    "block_s": _COUNT,
+                }
+            ),
+            "tokens": _object(
+                {
+                    "limit": _MAYBE_COUNT,
+                    "used": _COUNT,
+                    "reserved": _COUNT,
+                    "remaining": _MAYBE_COUNT,
+                    "resets_at": _INT,
+                }
+            ),
+            "concurrent": _object({"limit": _MAYBE_COUNT, "running": _COUNT}),
+            "queued": _object({"jobs": _COUNT, "tokens": _COUNT, "max_jobs": _MAYBE_COUNT}),
+        },
+        description="null is unlimited.",
     ),
+    "Usage": _object(
+        {
+            "object": {"const": "list"},
+            "data": {
+                "type": "array",
+                "items": _object({"day": DAY, "model": _TEXT, "user": _TEXT, **_SUMS}, list(_SUMS)),
+            },
+            "total": _object(_SUMS),
+        }
+    ),
+    "NewUser": _object({"user": USER, "tier": _TEXT, "overrides": _OVERRIDES}, ["user", "tier"]),
     "UserChange": _object(
         {
             "tier": {"type": ["string", "null"]},
             "overrides": _OVERRIDES,
             "remove_overrides": {
                 "type": "array",
-                "items": _TEXT,
+                "items": {"enum": list(Tier.model_fields)},
                 "description": "Names of overrides to take away, so that the tier's limits count again.",
             },
         },
         [],
-        additionalProperties=False,
     ),
-    "User": _object(
-        {
-            "object": {"const": "user"},
-            "user": _TEXT,
-            "tier": _TEXT,
-            "overrides": _OVERRIDES,
-            "created_at": _INT,
-        }
-    ),
-    "UserWithLimits": _object(
-        {
-            "object": {"const": "user"},
-            "user": _TEXT,
-            "tier": _TEXT,
-            "overrides": _OVERRIDES,
-            "created_at": _INT,
-            "limits": ref("Limits"),
-        }
-    ),
+    "User": _object(_USER_FIELDS),
+    "UserWithLimits": _object({**_USER_FIELDS, "limits": ref("Limits")}),
     "Limit": _object(
         {
             "name": _TEXT,
@@ -214,36 +285,34 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
     "UserList": _list_of("User"),
     "NewKey": _object(
         {
-            "user": _TEXT,
+            "user": USER,
             "tier": {"type": ["string", "null"], "description": "Registers a user that is new on this tier."},
-            "scopes": {
-                "type": "array",
-                "minItems": 1,
-                "items": {"enum": ["jobs", "usage", "webhooks", "metrics", "admin"]},
-            },
-            "expires_at": _MAYBE_INT,
+            "scopes": {**_SCOPES, "default": ["jobs", "usage", "webhooks"]},
+            "expires_at": _EXPIRES_AT,
         },
         ["user"],
-        additionalProperties=False,
     ),
     "Rotation": _object(
         {
             "overlap_s": {"type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 0},
-            "expires_at": {**_MAYBE_INT, "description": "Of the new key; left out, it is the old key's."},
+            "expires_at": {**_EXPIRES_AT, "description": "Of the new key; left out, it is the old key's."},
         },
         [],
-        additionalProperties=False,
     ),
     "Key": _object(
         {
-            "id": _TEXT,
+            "id": KEY_ID,
             "object": {"const": "key"},
-            "user": _TEXT,
-            "scopes": {"type": "array", "items": _TEXT},
+            "user": USER,
+            "scopes": _SCOPES,
             "created_at": _INT,
             "expires_at": _MAYBE_INT,
             "last_used_at": _MAYBE_INT,
-            "key": {"type": "string", "description": "Only in the answer that makes it."},
+            "key": {
+                "type": "string",
+                "pattern": "^pk_[0-9A-Za-z]{12}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}$",
+                "description": "Only in the answer that makes it.",
+            },
         },
         ["id", "object", "user", "scopes", "created_at", "expires_at", "last_used_at"],
     ),
@@ -251,17 +320,52 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
     "Health": _object({"status": _TEXT}),
     "Problem": _object(
         {
-            "type": _TEXT,
+            "type": {"type": "string", "pattern": "^urn:penstock:error:"},
             "title": _TEXT,
             "status": _INT,
-            "detail": _TEXT,
+            "detail": {"type": "string", "minLength": 1},
             "instance": _TEXT,
             "code": _TEXT,
             "error": _object(
                 {"message": _TEXT, "type": _TEXT, "code": _TEXT, "param": {"type": ["string", "null"]}}
             ),
+            "errors": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 20,
+                "items": _object({"pointer": _TEXT, "message": _TEXT}),
+                "description": "A JSON pointer into the body, `?name` for a query parameter, or a header's name.",
+            },
+            "retry_after": {"type": "integer", "minimum": 1},
+            "limit": _MAYBE_COUNT,
+            "window_s": _COUNT,
+            "remaining": _MAYBE_COUNT,
+            "reset_at": {"type": "string", "format": "date-time"},
+            "estimated_tokens": _COUNT,
+            "upgrade_url": _TEXT,
+            "fits": {"type": "object", "additionalProperties": _COUNT},
+            "models": {"type": "array", "items": _TEXT},
+            "limit_bytes": _COUNT,
+            "limit_fields": _COUNT,
+            "silence_s": {"type": "number"},
+            "total_s": {"type": "number"},
         },
-        additionalProperties=True,
+        ["type", "title", "status", "detail", "instance", "code", "error"],
+        description="RFC 9457, with the member `error` that OpenAI's clients read.",
+    ),
+    "Event": _object(
+        {
+            "id": {"type": "string", "pattern": "^evt_[^.]+$"},
+            "object": {"const": "event"},
+            "type": {"enum": ["job.succeeded", "job.failed", "job.cancelled", "job.expired"]},
+            "created_at": _INT,
+            "timestamp": {"type": "string", "format": "date-time"},
+            "data": {
+                "type": "object",
+                "description": "The job object without `webhook`; where the body would pass 256 KiB, with "
+                "`result_url` instead of `result`.",
+            },
+        }
     ),
 }
 

@@ -59,7 +59,7 @@ def _group_by(query: Query) -> tuple[Group, ...]:
     text = query.text("group_by")
     if text is None:
         return ("day", "model")
-    groups = [group for group in text.split(",") if group]
+    groups = text.split(",") if text else []
     if any(group not in _GROUPS for group in groups):
         raise invalid(FieldError("?group_by", f"must be some of {', '.join(_GROUPS)}, with commas between"))
     return tuple(cast(Group, group) for group in groups)

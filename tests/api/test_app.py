@@ -1,53 +1,19 @@
-"""The application as a whole: its description, its configuration while it runs, and what it logs."""
+"""The application as a whole: its configuration while it runs, and what it logs."""
 
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
 from api.app import create_app
-from api.direct import DirectRoute
-from api.schemas import SCHEMAS
 from jobs.environment import Environment, SettingsError
 from tests.api.harness import ADMIN_KEY, CONFIG, SECRET, Api, chat, config, problem, running_api
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-
-async def description(api: Api) -> dict[str, Any]:
-    described: dict[str, Any] = (await api.http.get("/openapi.json")).json()
-    return described
-
-
-async def test_every_route_is_described(api: Api) -> None:
-    paths = (await description(api))["paths"]
-    described = {(path, method.upper()) for path, operations in paths.items() for method in operations}
-    routes = [route for route in api.app.router.routes if isinstance(route, DirectRoute)]
-    assert described == {(route.path, method) for route in routes for method in route.methods or ()}
-    assert ("/v1/jobs", "POST") in described
-
-
-async def test_the_description_hangs_together(api: Api) -> None:
-    described = await description(api)
-    text = json.dumps(described)
-    for name in SCHEMAS:
-        assert f"#/components/schemas/{name}" in text
-    for operations in described["paths"].values():
-        for operation in operations.values():
-            assert operation["summary"]
-            assert "200" in operation["responses"] or {"201", "202", "204"} & operation["responses"].keys()
-    read = described["paths"]["/v1/jobs/{job_id}"]["get"]
-    assert {one["name"] for one in read["parameters"]} >= {"job_id", "wait"}
-    assert read["security"] == [{"key": []}]
-
-
-async def test_a_job_is_as_described(api: Api) -> None:
-    job = (await api.submit(await api.user("ann"))).json()
-    assert job.keys() == SCHEMAS["Job"]["properties"].keys()
 
 
 async def test_a_changed_configuration_is_in_force_within_seconds(redis: "Redis", tmp_path: Path) -> None:
