@@ -169,9 +169,10 @@ class Provider:
         for scope in (pool.provider, pool.id):
             self.charges.append(Charge(scope, arrives_at, tokens_at_arrival, 1, 0))
             if accounting == "anthropic" and output > 1:
-                halfway = (arrives_at + done_at) / 2
-                self.charges.append(Charge(scope, halfway, output // 2, 0, 0))
-                self.charges.append(Charge(scope, done_at, output - output // 2, 0, over))
+                halfway, half = (arrives_at + done_at) / 2, output // 2
+                over_by_half = max(0, half - cap)
+                self.charges.append(Charge(scope, halfway, half, 0, over_by_half))
+                self.charges.append(Charge(scope, done_at, output - half, 0, over - over_by_half))
             elif output:
                 self.charges.append(Charge(scope, done_at, output, 0, over))
 

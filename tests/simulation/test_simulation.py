@@ -37,12 +37,16 @@ def test_a_seed_gives_the_same_schedule_each_time(wire: Wire) -> None:
 
 def test_the_schedules_are_worth_their_name(wire: Wire) -> None:
     """Every fault and every end of a job comes up; a plan that avoided them would prove nothing."""
-    told = "\n".join(line for seed in range(60) for line in run(seed, wire).trace)
-    for event in (
+    missing = {
         "is killed", "is frozen", "gets SIGTERM", "has left", "loses the answer", "loses its connection",
         "SCRIPT FLUSH", "clock is set by", "Redis is away", "comes too late", "has succeeded", "has cancelled",
         "has expired", "failed outcome_unknown", "failed provider_rejected", "failed provider_failed",
         "failed worker_lost", "answered budget_exhausted", "answered replayed", "answered queue_full",
         "answered idempotency_key_reused", "erases", "s pass",
-    ):  # fmt: skip
-        assert event in told, event
+    }  # fmt: skip
+    for seed in range(SCHEDULES // 10):
+        told = "\n".join(run(seed, wire).trace)
+        missing -= {event for event in missing if event in told}
+        if not missing:
+            break
+    assert missing == set()

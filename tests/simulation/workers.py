@@ -89,8 +89,9 @@ class Worker:
         with suppress(asyncio.CancelledError):
             await self.seam.main_task
         await self.process.gate()
-        self.process.left_in_outage = self.world.outage
+        away_before = self.world.outage
         await self.seam.close()
+        self.process.left_in_outage = away_before or self.world.outage
         for duty in duties:
             duty.cancel()
         await asyncio.gather(*duties, return_exceptions=True)
