@@ -2,13 +2,12 @@
 replacement of text, in Python by a wrapper around one function.
 """
 
-import dataclasses
 import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -16,6 +15,7 @@ from redis.exceptions import RedisError
 import jobs.store
 import worker.dispatch
 from jobs.claims import Claims, Renewal
+from tests.simulation.plan import Plan
 from tests.simulation.provider import Client
 from tests.simulation.schedule import Outcome, run
 from tests.simulation.wire import Wire
@@ -31,10 +31,14 @@ MOST_SEEDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A bug by what it does wrong. `put` plants it until its block ends."""
+    """A bug by what it does wrong. `plant` puts it in until its block ends.
+
+    `bend`: for a bug that few schedules come near, the schedules it is hunted in have more of what it needs.
+    """
 
     name: str
     plant: Callable[[], Any]
+    bend: Callable[[Plan], Plan] = lambda plan: plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,40 @@ def hunt(bug: Bug, wire: Wire, most: int = MOST_SEEDS) -> Catch:
     """Play schedules with the bug until one shows it."""
     with bug.plant():
         for seed in range(most):
-            outcome = run(seed, wire)
+            outcome = run(seed, wire, bug.bend)
             if outcome.violation is not None:
                 assert outcome.violation.invariant != "scripts", f"not a bug but an error: {outcome}"
                 return Catch(bug.name, seed + 1, outcome)
     return Catch(bug.name, most, None)
+
+
+def _away_often(plan: Plan) -> Plan:
+    """Redis is away while calls run on for long."""
+    return replace(plan, answer_s=8.0, faults=replace(plan.faults, outages=4, kills=0, clock_steps=0))
+
+
+def _throttled_often(plan: Plan) -> Plan:
+    """Providers with few requests a minute, which refuse many."""
+    few = {
+        name: settings.model_copy(update={"requests_per_minute": 3})
+        for name, settings in plan.config.providers.items()
+    }
+    return replace(
+        plan,
+        config=plan.config.model_copy(update={"providers": few}),
+        fates={"ok": 0.5, "throttled": 0.5},
+        operations=max(plan.operations, 40),
+    )
+
+
+def _parked_often(plan: Plan) -> Plan:
+    """Most jobs wait for a budget, in one lane for each user."""
+    return replace(plan, waiting=0.8, names=("a",), operations=max(plan.operations, 40))
+
+
+def _overtaken_often(plan: Plan) -> Plan:
+    """Workers wake just when their jobs run elsewhere."""
+    return replace(plan, faults=replace(plan.faults, overtakings=4))
 
 
 def _lua(old: str, new: str) -> Callable[[], Any]:
@@ -113,26 +146,26 @@ def _decides(change: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
 
 
 def _never_is_safe(decide: Any, failure: Failure, state: Any) -> Any:
-    return decide(failure, dataclasses.replace(state, retry="safe"))
+    return decide(failure, replace(state, retry="safe"))
 
 
 def _unknown_is_free(decide: Any, failure: Failure, state: Any) -> Any:
     decision = decide(failure, state)
     if failure.kind is FailureKind.UNKNOWN and isinstance(decision, Retry):
-        return dataclasses.replace(decision, window="given_back")
+        return replace(decision, window="given_back")
     return decision
 
 
 def _throttled_is_free(decide: Any, failure: Failure, state: Any) -> Any:
     decision = decide(failure, state)
     if failure.kind is FailureKind.THROTTLED:
-        return dataclasses.replace(decision, window="given_back")
+        return replace(decision, window="given_back")
     return decision
 
 
 def _refused_key_burns_attempts(decide: Any, failure: Failure, state: Any) -> Any:
     decision = decide(failure, state)
-    return dataclasses.replace(decision, pause=None) if isinstance(decision, Retry) else decision
+    return replace(decision, pause=None) if isinstance(decision, Retry) else decision
 
 
 def _sends_again(chat: Any) -> Any:
@@ -215,6 +248,7 @@ BUGS = (
     Bug(
         "settle does not compare the lease token",
         _lua("if not head or head.lt ~= token then return 'lost' end", "if not head then return 'lost' end"),
+        bend=_overtaken_often,
     ),
     Bug(
         "a put-back does not compare the lease token",
@@ -222,6 +256,7 @@ BUGS = (
             "head.st ~= 'running' or head.lt ~= token then return 'lost'",
             "head.st ~= 'running' then return 'lost'",
         ),
+        bend=_overtaken_often,
     ),
     Bug(
         "a repeated settle settles again",
@@ -324,6 +359,7 @@ BUGS = (
     Bug(
         "a job that could go is not looked at in a parked lane",
         _lua("if SHARE[class] == nil and", "if SHARE[class] == nil or"),
+        bend=_parked_often,
     ),
     Bug("a worker is told to wait for ever", _lua("if refusal and ms then wait", "if ms then wait")),
     Bug("parked lanes stay parked when a job ends", _lua("lane.unpark(head.u)\n", "")),
@@ -346,15 +382,18 @@ BUGS = (
     Bug(
         "a refused request is given back to the window",
         _lua("window.charge(w, slice, -charged, 0)", "window.charge(w, slice, -charged, -1)"),
+        bend=_throttled_often,
     ),
     Bug("a pause is not kept", _lua("return until_ms and math.max(0, until_ms - now) or 0", "return 0")),
     Bug(
         "the first heartbeat after an outage hides it from other leases",
         _lua("due.heard(now, lease_ms)\n  silent(now, lease_ms)", "due.heard(now, lease_ms)"),
+        bend=_away_often,
     ),
     Bug(
         "leases end while Redis is away",
         _lua("if not heard or now - tonumber(heard)", "if true or now - tonumber(heard)"),
+        bend=_away_often,
     ),
     Bug("the window's margin is dropped", _python(jobs.store, "publication", _without_margin)),
     Bug("the SDK's retries are on", _python(Client, "chat", _sends_again)),
@@ -367,7 +406,7 @@ BUGS = (
         "what was sent is not remembered when the call is cut off",
         _python(Client, "chat", _says_nothing_of_sending),
     ),
-    Bug("a settle is tried once", _python(Dispatcher, "_keep_trying", _tries_once)),
+    Bug("a settle is tried once", _python(Dispatcher, "_keep_trying", _tries_once), bend=_away_often),
     Bug("a claim whose answer was lost gets a new number", _python(Claims, "claim", _new_number_each_time)),
     Bug("the heartbeat is silent", _python(Claims, "renew", _silent_heartbeat)),
     Bug(
@@ -376,6 +415,6 @@ BUGS = (
     ),
     Bug("a job with retry never is sent again after a timeout", _decides(_never_is_safe)),
     Bug("an attempt of unknown outcome gives its window back", _decides(_unknown_is_free)),
-    Bug("a 429 gives the request back", _decides(_throttled_is_free)),
+    Bug("a 429 gives the request back", _decides(_throttled_is_free), bend=_throttled_often),
     Bug("a refused key does not pause the pool", _decides(_refused_key_burns_attempts)),
 )

@@ -6,7 +6,7 @@ chance: a seed gives the same schedule each time, on any machine, as long as the
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import structlog
 from tests.simulation.books import Books, audit, audit_after_a_year, audit_at_rest, runnable
 from tests.simulation.clockwork import DeadlockError, VirtualLoop
 from tests.simulation.faults import faults
-from tests.simulation.plan import draw
+from tests.simulation.plan import Plan, draw
 from tests.simulation.provider import Provider
 from tests.simulation.users import Act, Crowd
 from tests.simulation.verdict import judge_healthy_workers, judge_ledger, judge_windows
@@ -53,13 +53,13 @@ class Outcome:
         return f"seed {self.seed}: {self.jobs} jobs, {self.scripts} scripts: {how}"
 
 
-def run(seed: int, wire: Wire) -> Outcome:
-    """Play the schedule of a seed on an emptied Valkey, up to its first violation."""
+def run(seed: int, wire: Wire, bend: Callable[[Plan], Plan] = lambda plan: plan) -> Outcome:
+    """Play the schedule of a seed on an emptied Valkey, up to its first violation. `bend` changes what it has drawn."""
     wire.empty()
     # What another schedule has left loaded, or flushed, must not decide who has to load a script first.
     wire.load([script.text for script in all_scripts().values()])
     loop = VirtualLoop()
-    world = World(draw(seed), wire, loop)
+    world = World(bend(draw(seed)), wire, loop)
     watch = Watch(world)
     world.witness = watch
     world.provider = Provider(world, on_written=watch.written)
