@@ -52,7 +52,7 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """One layer in place of FastAPI's six: all that routes such as ours need of them."""
-        return Edge(self.router, self.router.routes)
+        return Edge(self.router, self.router.routes, stopping=lambda: self.service.waiters.draining)
 
     def openapi(self) -> dict[str, Any]:
         """The document, which FastAPI serves at /openapi.json and shows at /docs."""
@@ -158,6 +158,7 @@ def _lifespan(service: Service, environment: Environment) -> Any:
         finally:
             service.waiters.drain()
             await background.stop()
+            await service.last_retractions()
             service.estimator.close()
 
     return lifespan

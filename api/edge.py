@@ -3,11 +3,12 @@
 A plain ASGI middleware. Nothing of a request but its method, its route and the outcome is ever logged.
 """
 
+import asyncio
 import re
 import secrets
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -16,7 +17,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.body import header_values
-from api.errors import Problem, answer, problem_of
+from api.errors import Problem, answer, problem_of, unavailable
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -24,11 +25,12 @@ log = structlog.get_logger(__name__)
 
 
 class Edge:
-    """Wraps the router; whatever is raised under it becomes an answer here."""
+    """Wraps the router; whatever is raised under it becomes an answer here. `stopping`: this process drains."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], *, stopping: Callable[[], bool]) -> None:
         self._app = app
         self._routes = routes
+        self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,17 +46,26 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                if self._stopping():
+                    # Or the client might ask again on a connection that is about to close.
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         if method == "HEAD":
             # The server leaves out the body of an answer to HEAD by itself.
             scope = {**scope, "method": "GET"}
+        problem: Problem | None = None
         try:
             _check_host(scope)
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             log.debug("client hung up", request_id=request_id.decode(), method=method, route=_route(scope))
             return
+        except asyncio.CancelledError:
+            if not self._stopping():
+                raise
+            # What the drain could not wait for: uvicorn would make a 500 of it.
+            problem = unavailable("This process stops before it could answer; ask again.")
         except Exception as error:
             if isinstance(error, HTTPException) and error.status_code == 405:
                 error.headers = {"Allow": self._allowed(scope)}
@@ -69,6 +80,7 @@ class Edge:
                     error=type(error).__name__,
                     at=_where(error),
                 )
+        if problem is not None:
             if status:
                 # Half an answer is out; leaving it incomplete makes the server close the connection.
                 return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.requests import Request
 from starlette.types import Scope
@@ -22,12 +23,14 @@ from jobs.config import Config
 from jobs.dead import DeadJobs
 from jobs.pools import Pools
 from jobs.record import JobView, LimitsView, NewJob, SubmitRefused, Submitted
+from jobs.runner import EpochChanged
 from jobs.store import JobStore
 from jobs.tokens.estimator import TokenEstimator
 from jobs.usage import UsageLedger
 from jobs.users import Users
 
 ADMIN_BODY_BYTES = 65_536
+LAST_RETRACTIONS_S = 1.0
 _LOOK_AGAIN_S = 0.5
 
 
@@ -108,14 +111,20 @@ class Service:
         """
         broken = (RedisConnectionError, RedisTimeoutError)
         try:
-            return await self.store.submit(job)
-        except broken:
             try:
                 return await self.store.submit(job)
             except broken:
-                if job.idempotency_key is None:
-                    self.retractions.add(job.user, job.id)
-                raise
+                return await self.store.submit(job)
+        except (*broken, asyncio.CancelledError):
+            if job.idempotency_key is None:
+                self.retractions.add(job.user, job.id)
+            raise
+
+    async def last_retractions(self) -> None:
+        """Take back, before the process ends, what was refused and may have reached Redis; if Redis answers soon."""
+        with contextlib.suppress(TimeoutError, RedisError, EpochChanged):
+            async with asyncio.timeout(LAST_RETRACTIONS_S):
+                await self.retractions.work()
 
     async def read_at_end(
         self, request: Request, user: str, job_id: str, wait_s: float

@@ -1,5 +1,6 @@
 """/v1/jobs: where a job comes in and where its end is fetched. Each answer carries the caller's limits."""
 
+import asyncio
 import hashlib
 
 from fastapi import FastAPI
@@ -88,6 +89,10 @@ class Jobs:
         """The job after the wait; None where that cannot be told: it was accepted all the same."""
         try:
             found, limits = await self._service.read_at_end(request, job.user, job.id, wait_s)
+        except asyncio.CancelledError:
+            if not self._service.waiters.draining:
+                raise
+            return None
         except Exception as error:
             if problem_of(error) is None:
                 raise

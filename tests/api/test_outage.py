@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,6 +215,28 @@ async def test_a_retraction_asks_a_few_times_and_then_forgets(valkey: ValkeyProc
     assert view is not None
     assert view.state == "queued"
     await redis.aclose()
+
+
+async def test_a_submission_that_a_drain_cut_off_is_taken_back_before_the_process_ends(
+    valkey: ValkeyProcess, api: Api
+) -> None:
+    await api.user("ann")
+    service = api.app.service
+    job = NewJob(id="job_1", user="ann", name="m", body=b"{}", prompt_tokens=1, output_tokens=1)
+    keyed = replace(job, id="job_2", idempotency_key="k", payload_digest="d")
+    valkey.freeze()
+    submitting = [asyncio.create_task(service.submit(one)) for one in (job, keyed)]
+    await asyncio.sleep(0)
+    for task in submitting:
+        task.cancel()
+    valkey.thaw()
+    await asyncio.wait(submitting)
+    # Whether or not Redis had them by then: now it has.
+    for one in (job, keyed):
+        await service.store.submit(one)
+    await service.last_retractions()
+    states = [(await service.store.read("ann", one.id))[0] for one in (job, keyed)]
+    assert [view and view.state for view in states] == ["cancelled", "queued"]
 
 
 async def test_a_process_starts_without_redis_and_serves_when_it_is_there(valkey: ValkeyProcess) -> None:

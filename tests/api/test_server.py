@@ -99,6 +99,24 @@ async def test_sigterm_answers_whoever_waits(served: Served) -> None:
     assert (answer.status_code, answer.json()["status"]) == (200, "queued")
 
 
+async def test_answers_of_a_process_that_stops_close_their_connections(served: Served) -> None:
+    assert "connection" not in (await served.api.http.get("/healthz")).headers
+    served.api.app.service.waiters.drain()
+    assert (await served.api.http.get("/healthz")).headers["connection"] == "close"
+
+
+async def test_a_body_that_the_drain_cannot_wait_for_is_answered_503(served: Served) -> None:
+    ann = (await served.api.user("ann"))["authorization"].encode()
+    head = POST + b"Authorization: " + ann + b"\r\nContent-Length: 500\r\n\r\n"
+    served.server.config.timeout_graceful_shutdown = 0
+    reading = asyncio.create_task(served.raw(head, b'{"body":', end=False))
+    await eventually(lambda: len(served.server.server_state.tasks) == 1)
+    served.server.stop()
+    answer = await reading
+    assert answer.problem(503, "unavailable")["retry_after"] >= 1
+    assert answer.headers["connection"] == "close"
+
+
 def start(folder: Path, redis_url: str) -> "asyncio.Task[asyncio.subprocess.Process]":
     program = (
         "from jobs.environment import Environment; from jobs.logging import configure_logging; "
