@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from tests.chaos.plan import Fault, Plan
 from tests.chaos.processes import Process
 from tests.chaos.system import STARTED, System
+from tests.support.valkey import HOST
 
 ENDS_S = 30.0
 """A process that was told to stop and has not by then is stuck."""
@@ -28,16 +29,7 @@ class Havoc:
 
     async def heal(self) -> None:
         """Whatever is frozen, cut or down is well again; returns when all are ready."""
-        system = self._system
-        system.proxy.heal()
-        system.valkey.thaw()
-        await system.fault({})
-        for one in (*system.processes, *system.simulators):
-            one.thaw()
-        for one in system.processes:
-            if not one.runs:
-                one.start()
-        await asyncio.gather(*(system.until_ready(one) for one in system.processes))
+        await self._system.heal()
 
     async def _at_its_time(self, fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)
@@ -66,6 +58,24 @@ class Havoc:
                     system.valkey.freeze()
                     await asyncio.sleep(fault.lasts_s)
                     system.valkey.thaw()
+            case "full valkey":
+                async with self._valkey:
+                    await system.redis.config_set("maxmemory", "1")
+                    await asyncio.sleep(fault.lasts_s)
+                    await system.redis.config_set("maxmemory", "0")
+            case "read-only valkey":
+                async with self._valkey:
+                    # Of a primary that is not there: as after a failover that went the other way.
+                    await system.redis.replicaof(HOST, "1")
+                    await asyncio.sleep(fault.lasts_s)
+                    await system.redis.replicaof("NO", "ONE")
+            case "full disk":
+                async with self._valkey:
+                    await system.redis.config_set("appendfsync", "everysec")
+                    system.valkey.room_on_disk(0)
+                    await asyncio.sleep(fault.lasts_s)
+                    system.valkey.room_on_disk(None)
+                    await system.redis.config_set("appendfsync", "always")
             case "freeze provider":
                 system.simulators[0].freeze()
                 await asyncio.sleep(fault.lasts_s)

@@ -10,7 +10,7 @@ from tests.chaos.system import LEASE_S, Shape
 Kind = Literal[
     "kill worker", "freeze worker", "terminate worker",
     "kill api", "freeze api", "terminate api",
-    "kill valkey", "freeze valkey",
+    "kill valkey", "freeze valkey", "full valkey", "read-only valkey", "full disk",
     "cut", "half-cut", "deaf", "slow", "frozen line",
     "provider faults", "freeze provider",
 ]  # fmt: skip
@@ -27,6 +27,9 @@ _LASTS: Final[Mapping[Kind, tuple[float, float]]] = {
     "terminate api": (0.0, 1.0),
     "kill valkey": (0.1, 2.0),
     "freeze valkey": (0.5, LEASE_S * 2),
+    "full valkey": (0.5, LEASE_S * 2),
+    "read-only valkey": (0.5, LEASE_S * 2),
+    "full disk": (0.5, LEASE_S * 2),
     "cut": (0.0, 0.0),
     "half-cut": (0.1, 0.8),
     "deaf": (0.3, 2.0),

@@ -175,6 +175,28 @@ class System:
         answer = await self.http.post(f"{self.providers[WIDE]}/_faults", json={"rate": faults})
         answer.raise_for_status()
 
+    async def heal(self) -> None:
+        """Whatever is frozen, cut, full, read-only or down is well again; returns when all are ready."""
+        self.proxy.heal()
+        self.valkey.thaw()
+        await asyncio.to_thread(self.valkey.start)
+        self.valkey.room_on_disk(None)
+        await self.redis.config_set("maxmemory", "0")
+        await self.redis.config_set("appendfsync", "always")
+        await self.redis.replicaof("NO", "ONE")
+        await self.fault({})
+        for one in (*self.processes, *self.simulators):
+            one.thaw()
+        for one in self.processes:
+            if not one.runs:
+                one.start()
+        await asyncio.gather(*(self.until_ready(one) for one in self.processes))
+
+    async def forget(self) -> None:
+        """Clear the providers' logs, which are asked for often."""
+        for url in self.providers.values():
+            (await self.http.delete(f"{url}/_log")).raise_for_status()
+
     async def start(self, process: Process) -> None:
         """Start it (again), and wait until it is ready."""
         process.start()
@@ -232,6 +254,11 @@ class System:
             parts += [f"== {one.name}", *lines[-25:]]
         return "\n".join(parts)
 
+
+HANGABLE = "none"
+"""Runs processes through planted.py, which lets SIGUSR1 hang their loop, with nothing planted."""
+USUAL = Shape(apis=2, workers=2, drain_s=2.0, bug=HANGABLE)
+"""What most tests need; those of one shape share a system."""
 
 Start: TypeAlias = Callable[[Shape], AbstractAsyncContextManager[System]]
 

@@ -5,17 +5,18 @@ import signal
 import time
 
 import httpx2
+import pytest
 
 from tests.chaos.caller import FINAL, Caller
-from tests.chaos.system import PROVIDER_TIMEOUT_S, Shape, Start, System
+from tests.chaos.system import PROVIDER_TIMEOUT_S, USUAL, Start, System
 from tests.chaos.waiting import alongside, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 RECOVERED_S = 6.0
 """A lease of 2 s, a sweep each second, a claim, and slack for a busy machine."""
 ANSWERED_S = 8.0
 """Less than the ten seconds after which an API that stops answers nobody any more."""
-HANGABLE = "none"
-"""Runs processes through planted.py, which lets SIGUSR1 hang their loop, with nothing planted."""
 
 
 async def sent_again(system: System, marker: str, since: float, already: int = 1) -> float:
@@ -37,7 +38,7 @@ async def check_once(system: System, marker: str, job_id: str, ann: Caller, send
 
 
 async def test_jobs_of_a_killed_worker_are_sent_again_by_another_soon(start: Start) -> None:
-    async with start(Shape(workers=2)) as system:
+    async with start(USUAL) as system:
         ann = await system.caller()
         jobs = {(marker := system.marker()): await ann.accepted(marker, "[[slow:2.5x1]]") for _ in range(4)}
         for marker in jobs:
@@ -55,7 +56,7 @@ async def test_jobs_of_a_killed_worker_are_sent_again_by_another_soon(start: Sta
 
 
 async def test_a_frozen_worker_that_wakes_changes_nothing(start: Start) -> None:
-    async with start(Shape(workers=2)) as system:
+    async with start(USUAL) as system:
         ann = await system.caller()
         marker = system.marker()
         job_id = await ann.accepted(marker, "[[slow:2]]")
@@ -75,7 +76,7 @@ async def test_a_frozen_worker_that_wakes_changes_nothing(start: Start) -> None:
 
 
 async def test_a_worker_whose_loop_hangs_loses_its_jobs_to_another(start: Start) -> None:
-    async with start(Shape(workers=2, bug=HANGABLE)) as system:
+    async with start(USUAL) as system:
         ann = await system.caller()
         marker = system.marker()
         job_id = await ann.accepted(marker, "[[slow:3x1]]")
@@ -89,7 +90,7 @@ async def test_a_worker_whose_loop_hangs_loses_its_jobs_to_another(start: Start)
 async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent(
     start: Start,
 ) -> None:
-    async with start(Shape(workers=2, drain_s=2.0)) as system:
+    async with start(USUAL) as system:
         ann = await system.caller()
         short, long = system.marker(), system.marker()
         # Both with one worker: the other one has stopped by then, and is started again.
@@ -110,7 +111,7 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_res
 
 
 async def test_every_request_that_a_provider_gets_is_an_attempt_of_ours(start: Start) -> None:
-    async with start(Shape()) as system:
+    async with start(USUAL) as system:
         ann = await system.caller()
         refused, cut = system.marker(), system.marker()
         ids = {
@@ -126,7 +127,7 @@ async def test_every_request_that_a_provider_gets_is_an_attempt_of_ours(start: S
 async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again(
     start: Start,
 ) -> None:
-    async with start(Shape(apis=2)) as system:
+    async with start(USUAL) as system:
         ann = await system.caller()
         over = asyncio.Event()
         ended: list[str] = []

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 PATIENCE_S = 60.0
 """Far more than anything takes, unless the machine is busy with something else."""
-POLL_S = 0.02
+POLL_S = 0.04
 
 T = TypeVar("T")
 

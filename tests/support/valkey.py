@@ -6,6 +6,7 @@ its own: `with running_valkey(tmp_path, aof=True) as valkey`.
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -56,13 +57,15 @@ class ValkeyProcess:
         assert self._process is not None, "start the server first"
         return self._process
 
-    def start(self) -> None:
-        """Start it, again after stop or kill, and wait until it serves."""
+    def start(self, *settings: str) -> None:
+        """Start it, unless it runs, and wait until it serves; `settings` are further ones, for this time."""
+        if self._process is not None and self._process.poll() is None:
+            return
         wanted = self.port
         deadline = time.monotonic() + _START_S
         while True:
             self.port = wanted or free_port()
-            self._launch()
+            self._launch(settings)
             while self.process.poll() is None:
                 if self._serves():
                     return
@@ -94,10 +97,22 @@ class ValkeyProcess:
         """Go on after `freeze`."""
         self.process.send_signal(signal.SIGCONT)
 
-    def _launch(self) -> None:
+    def room_on_disk(self, more_bytes: int | None) -> None:
+        """Let its append-only file grow by no more than that, as on a disk that is full; None: as it likes."""
+        most = resource.RLIM_INFINITY
+        if more_bytes is not None:
+            most = max(path.stat().st_size for path in self.append_only_files) + more_bytes
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+    @property
+    def append_only_files(self) -> list[Path]:
+        """The parts of its append-only file that hold commands; the last is the one that is written to."""
+        return sorted((self._folder / "appendonlydir").glob("*.incr.aof"))
+
+    def _launch(self, settings: tuple[str, ...]) -> None:
         self._dismiss_guard()
         self._folder.mkdir(parents=True, exist_ok=True)
-        lines = (f"bind {HOST}", f"port {self.port}", f'dir "{self._folder}"', *self._settings)
+        lines = (f"bind {HOST}", f"port {self.port}", f'dir "{self._folder}"', *self._settings, *settings)
         configuration = self._folder / "valkey.conf"
         configuration.write_text("\n".join(lines) + "\n")
         mode = ["--sentinel"] if self._sentinel else []
@@ -108,6 +123,8 @@ class ValkeyProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # As under Python itself, a write that `room_on_disk` does not let through fails, and kills nobody.
+                restore_signals=False,
                 # Ctrl-C ends pytest, which ends its servers.
                 start_new_session=True,
             )
