@@ -16,6 +16,7 @@ from redis.backoff import EqualJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from jobs.pipe import Pipe, Word
 from jobs.pool import (
     Pool,
     PrimaryConnection,
@@ -30,6 +31,24 @@ _CONNECT_RETRIES = 3
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.05, 0.5
 
 
+class Client(Redis):
+    """redis-py's client, whose scripts share one connection (jobs/pipe.py); all else goes through its pool."""
+
+    def __init__(self, *, connection_pool: Pool) -> None:
+        super().__init__(connection_pool=connection_pool)
+        self.auto_close_connection_pool = True
+        self._scripts = Pipe(connection_pool)
+
+    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Word) -> Any:
+        """Run a loaded script; see redis-py."""
+        return await self._scripts.call(b"EVALSHA", sha, numkeys, *keys_and_args)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close all connections."""
+        await self._scripts.aclose()
+        await super().aclose(close_connection_pool)
+
+
 def connect(
     url: str,
     *,
@@ -37,8 +56,10 @@ def connect(
     timeout_s: float = 5.0,
     read_timeout_s: float | None = 5.0,
     max_connections: int = 100,
-) -> Redis:
+) -> Client:
     """A client with a pool of its own; nothing is connected yet, and the caller is to `aclose()` it.
+
+    Its scripts (`evalsha`) share one more connection, whose answers `read_timeout_s` bounds as well.
 
     `timeout_s` bounds connecting, and waiting for a free connection of the pool. `read_timeout_s` bounds
     sending a command and waiting for its answer: for a blocking command, its own timeout and some more; None
@@ -69,10 +90,10 @@ def connect(
     if target.scheme != "unix":
         options |= {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
     if target.scheme == "redis+sentinel":
-        return Redis.from_pool(_sentinel_pool(target, options))
+        return Client(connection_pool=_sentinel_pool(target, options))
     # A host that does not answer at all is not asked again: that has taken `timeout_s` already.
     retry = _retry(ConnectionError, FileNotFoundError, socket.gaierror)
-    return Redis.from_pool(Pool(**options, **_way(target), retry=retry))
+    return Client(connection_pool=Pool(**options, **_way(target), retry=retry))
 
 
 def _way(target: RedisUrl) -> dict[str, Any]:

@@ -187,6 +187,7 @@ async def in_a_transaction(client: Redis) -> object:
     [
         (lambda client: client.lpush("n", "a"), [b"LPUSH"]),
         (lambda client: client.eval("return 1", 0), [b"EVAL"]),
+        (lambda client: client.evalsha("sha", 0), [b"EVALSHA"]),
         (in_a_pipeline, [b"LPUSH"]),
         (in_a_transaction, [b"MULTI"]),
     ],

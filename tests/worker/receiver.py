@@ -21,6 +21,7 @@ BODY: Final = b'{"id": "evt_1"}'
 HEADERS: Final = {"content-type": "application/json", "webhook-id": "evt_1"}
 
 _DATA = Path(__file__).parent / "data"
+CA = _DATA / "ca.pem"
 
 
 class Receiver(RawProvider):
