@@ -124,7 +124,7 @@ local function take(id, head, settings, entry, heads)
   end
   local token = worker .. ':' .. sequence .. ':' .. int(#taken + 1)
   head.st, head.at, head.lt, head.wk, head.po = 'running', head.at + 1, token, worker, settings.id
-  head.sa = head.sa or now
+  head.sa, head.as = head.sa or now, now
   receipt.take(settings.spec, now, token, head.pt, head.ot, now + settings.margin + settings.timeout, nil, who)
   overtaking.overtook(settings.spec, now, id, head.et)
   pool.probe(settings.id, now, token)

@@ -28,7 +28,7 @@ end
 
 -- A worker went silent with this job: its attempt has an unknown outcome, and its receipt stays until its deadline.
 local function recover(id, head, now)
-  head.dw, head.un = (head.dw or 0) + 1, (head.un or 0) + 1
+  head.dw, head.un, head.as = (head.dw or 0) + 1, (head.un or 0) + 1, nil
   if head.cx then
     return finish.asked(id, head, finish.estimate(head), now)
   end

@@ -10,6 +10,7 @@
 -- @use record
 -- @use receipt
 -- @use wake
+-- @use figures
 
 local finish = {}
 
@@ -50,6 +51,7 @@ function finish.estimate(head) return {p = head.pt, c = head.ot, t = head.et, h 
 -- An attempt that may have been charged by the provider, and whose answer nobody has: on the operator's account.
 function finish.lost(id, head, now)
   write_ledger(id, head, OPERATOR, 'lost', finish.estimate(head), 0, now)
+  figures.lost(head.et)
 end
 
 -- Takes a running attempt's lease and slot away; its receipt and its budget are the caller's. `tokens`: what the attempt
@@ -62,7 +64,7 @@ function finish.attempt(id, head, tokens, now)
 end
 
 -- Ends a job, whatever it was doing: once, since every caller has looked at its state before.
--- with: {charge = usage or nil, cost = nano-USD, result, error (JSON), dead}
+-- with: {charge = usage or nil, cost = nano-USD, result, error (JSON), dead, throttled}
 function finish.job(id, head, state, with, now)
   local charge = with.charge
   local tokens = charge and charge.t or 0
@@ -82,6 +84,8 @@ function finish.job(id, head, state, with, now)
     head.us, head.co = charge, with.cost
   end
   head.st, head.fa, head.bk = state, now, nil
+  figures.finished(head, charge, with.throttled, now)
+  head.as = nil
   redis.call('ZREM', key.EXPIRIES, id)
   local fields = {}
   if with.result then fields[#fields + 1], fields[#fields + 2] = 'r', with.result end
@@ -104,9 +108,12 @@ function finish.job(id, head, state, with, now)
   wake.push(now, 1)
 end
 
--- Puts a running job back to wait for its next attempt. after: ms; counts: whether the attempt was one.
-function finish.put_back(id, head, after, counts, now)
+-- Puts a running job back to wait for its next attempt. after: ms; counts: whether the attempt was one; throttled: by the
+-- provider.
+function finish.put_back(id, head, after, counts, now, throttled)
   finish.attempt(id, head, 0, now)
+  figures.attempt(head, throttled, now)
+  head.as = nil
   head.st, head.lt, head.wk = 'queued', nil, nil
   if not counts then head.at = head.at - 1 end
   lane.count(head, 1)

@@ -6,6 +6,7 @@
 --   parked:<user>                hash: name -> 'user_budget' or 'concurrency': lanes that can't go until that changes
 --   midnight                     zset: user -> ms at which a lane parked for its budget is looked at again
 --   midnight:anonymous           zset: the anonymous ones among them -> ms since when; they wait for a common budget too
+--   crowded                      set: users with a lane parked for their concurrency
 --   fair:weights:<name>          hash: user -> weight, of the ready lanes;  fair:weight  hash: name -> their sum
 --   queue:<user>                 hash: jobs, tokens (queued), running;  backlog:<name>  hash: jobs, tokens (queued)
 -- @use clock
@@ -71,11 +72,14 @@ function lane.park(name, who, reason, now)
   if reason == 'user_budget' then
     redis.call('ZADD', key.MIDNIGHT, int(midnight_after(now)), who)
     if user.anonymous(who) then redis.call('ZADD', key.GUESTS, int(now), who) end
+  elseif reason == 'concurrency' then
+    redis.call('SADD', key.CROWDED, who)
   end
 end
 
 local function none_parked(who)
   redis.call('ZREM', key.MIDNIGHT, who)
+  redis.call('SREM', key.CROWDED, who)
   if user.anonymous(who) then redis.call('ZREM', key.GUESTS, who) end
 end
 

@@ -3,6 +3,7 @@
 --   config:name:<name>   JSON list of pools ('provider/model') in order of preference
 --   config:pool:<pool>   hash: provider, accounting, mode, estimates, span (ms), margin (ms), timeout (ms), tokens, requests (of the
 --                        provider, a minute), model_tokens, model_requests ('' = unlimited)
+--   config:index         set of the keys of names and pools
 --   pause:<pool>         hash: until (ms), level (0: throttled; 1 and more: an alarm, probed at growing intervals), reason,
 --                        probe (the lease token of the job that was last tried after an alarm)
 -- @use clock
@@ -38,6 +39,19 @@ function pool.settings(id)
     end
   end
   return pools[id] or nil
+end
+
+-- All served names and all pools that the configuration has.
+function pool.configured()
+  local found_names, found_pools = {}, {}
+  for _, k in ipairs(redis.call('SMEMBERS', 'config:index')) do
+    local name, id = string.match(k, '^config:name:(.+)$'), string.match(k, '^config:pool:(.+)$')
+    if name then found_names[#found_names + 1] = name end
+    if id then found_pools[#found_pools + 1] = id end
+  end
+  table.sort(found_names)
+  table.sort(found_pools)
+  return found_names, found_pools
 end
 
 local FIRST_PROBE_MS, LAST_PROBE_MS = 30000, 600000

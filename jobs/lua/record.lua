@@ -6,8 +6,8 @@
 --   jobs:<user>   zset of the user's jobs, all scores 0: in the order of their ids, which is that of their times
 -- The head (absent: not set; times in ms)
 --   u user, n served name, pr priority class (i, s, b), w waits for a budget, rt retry (safe, never), st state, v version
---   c created, nb not before, x expires, q sequence, sa started, fa finished, bk waiting between attempts
---   pt, ot, et estimated tokens (prompt, output, both), day of the budget hold, ik key digest of idempotency
+--   c created, nb not before, x expires, q sequence, sa started, as this attempt, fa finished, bk waiting between attempts
+--   pt, ot, et estimated tokens (prompt, output, both), day of the budget hold, ti tier, ik key digest of idempotency
 --   at attempts, th throttled in a row, un attempts of unknown outcome, fc failed connections in a row, dw dead workers
 --   lt lease token (also the receipt of the attempt), wk worker, po pool, wt and nw weights of its last turn
 --   rp the dead job it replays;  cx asked to end: 'cancelled' or 'expired';  us usage {p, c, t, h, s};  co cost in nano-USD

@@ -19,6 +19,7 @@ if not head or head.st ~= 'running' or head.lt ~= token then return 'lost' end
 
 if ARGV[10] ~= '' then receipt.hear(now, token, cjson.decode(ARGV[10])) end
 if how ~= 'in_flight' then receipt.settle(now, token, how, head.pt, head.ot) end
+if how == 'given_back' then head.as = nil end
 if ARGV[9] ~= '' then
   local pause = cjson.decode(ARGV[9])
   pool.pause(head.po, now, pause.ms, pause.reason, pause.alarm, token)
@@ -35,5 +36,5 @@ if counts or kind ~= '' then
   head.fc = kind == 'connect' and (head.fc or 0) + 1 or nil
 end
 if kind == 'unknown' then head.un = (head.un or 0) + 1 end
-finish.put_back(id, head, after, counts, now)
+finish.put_back(id, head, after, counts, now, kind == 'throttled')
 return 'queued'

@@ -23,9 +23,12 @@ if ARGV[13] ~= '' then receipt.hear(now, token, cjson.decode(ARGV[13])) end
 -- What the total has beyond the prompt is output: some providers count tokens that are in neither.
 local input, output = charge and charge.p or 0, charge and charge.t - charge.p or 0
 if how ~= 'in_flight' then receipt.settle(now, token, how, input, output) end
+if how == 'given_back' then head.as = nil end
+local throttled = false
 if ARGV[12] ~= '' then
   local pause = cjson.decode(ARGV[12])
   pool.pause(head.po, now, pause.ms, pause.reason, pause.alarm, token)
+  throttled = not pause.alarm
 elseif state == 'succeeded' then
   pool.resume(head.po)
 end
@@ -35,7 +38,7 @@ if state == 'asked' then
 end
 if how == 'in_flight' and not charge then finish.lost(id, head, now) end
 finish.job(id, head, state, {
-  charge = charge, cost = tonumber(ARGV[7]), dead = ARGV[11] == '1',
+  charge = charge, cost = tonumber(ARGV[7]), dead = ARGV[11] == '1', throttled = throttled,
   result = ARGV[9] ~= '' and ARGV[9] or nil, error = ARGV[10] ~= '' and ARGV[10] or nil,
 }, now)
 return 'settled'

@@ -60,6 +60,7 @@ end
 -- Writes.
 if head.rp then redis.call('ZREM', key.DEAD, head.rp) end
 head.c, head.x, head.st, head.at, head.v = now, now + head.x, 'queued', 0, 0
+if limits.tier ~= '' then head.ti = limits.tier end
 head.q = redis.call('INCR', key.SEQUENCE)
 local keep = tonumber(redis.call('HGET', key.RETENTION, 'jobs') or DAY_MS)
 local latest_end = head.x + DAY_MS
@@ -87,4 +88,5 @@ else
   lane.add(id, head)
   wake.push(now, 1)
 end
+figures.submitted(head)
 return accepted('accepted', id)

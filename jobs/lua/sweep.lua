@@ -1,9 +1,10 @@
--- sweep: work off what is due by time, and tidy up; every process calls it once a second.
+-- sweep: work off what is due by time, count what is new, and tidy up; every process calls it once a second.
 -- ARGV     epoch, now ('' = server), lease (ms)
 -- Returns  1
--- Touches  everything of due.lua, and asleep, wake, workers
+-- Touches  everything of due.lua, and asleep, wake, workers, figures.lua, pace.lua
 -- @use epoch
 -- @use due
+-- @use pace
 -- @use room
 
 local failed = lost(ARGV[1])
@@ -12,5 +13,6 @@ room.spared()
 local now = clock(ARGV[2])
 due.work_off(now, tonumber(ARGV[3]))
 wake.tidy(now)
+pace.keep(now)
 redis.call('ZREMRANGEBYSCORE', key.WORKERS, '-inf', int(now - 60000))
 return 1
