@@ -17,7 +17,7 @@ local figures = {}
 local MOST_NEW = 200
 -- Servers keep small hashes as lists, in which finding one of a hundred counters takes ten times as long; a value as long
 -- as this one makes it a table.
-local ABOUT = 'Counters of Penstock, written by jobs/lua/figures.lua; see docs/metrics.md for what they mean.'
+local ABOUT = 'Counters of Penstock, written by jobs/lua/figures.lua, which says what each of its fields means.'
 
 -- Upper bounds of the histograms' buckets in ms; one more bucket has the rest.
 function figures.bounds()

@@ -38,6 +38,16 @@ function lane.length(name, who)
   return total
 end
 
+-- The first job of each class of the lane: {{id, sequence}, ...}.
+function lane.fronts(name, who)
+  local fronts = {}
+  for _, k in ipairs(six(name, who)) do
+    local first = redis.call('ZRANGE', k, 0, 0, 'WITHSCORES')
+    if first[1] then fronts[#fronts + 1] = {first[1], tonumber(first[2])} end
+  end
+  return fronts
+end
+
 local function ready(name, who)
   local group = 'lanes:' .. name
   if redis.call('ZSCORE', key.ready(group), who) then return end

@@ -22,7 +22,7 @@ _HASHES = (
     "fair:weight",
     "fair:weights",
 )
-_SETS = ("cancels", "charged")
+_SETS = ("cancels", "charged", "crowded")
 _ZSETS = ("lane", "due", "expiries", "leases", "receipts:due", "midnight", "fair:ready", "jobs")
 _CLASSES = "isbISB"
 
@@ -173,6 +173,11 @@ def _turns(found: Kept) -> None:
     for key, user in found.named(found.hashes, "parked:").items():
         if "user_budget" in found.hashes[key].values():
             assert user in midnight, "whoever waits for a budget is looked at at midnight"
+    crowded = set(found.sets.get("crowded", set()))
+    assert crowded <= {user for _, user in parked}, "only the parked are crowded"
+    for key, user in found.named(found.hashes, "parked:").items():
+        if "concurrency" in found.hashes[key].values():
+            assert user in crowded, "whoever is parked for concurrency is counted"
     guests = set(found.zsets.get("midnight:anonymous", {}))
     assert guests == {user for user in midnight if user.startswith("ip:")}, "guests"
 
@@ -238,11 +243,13 @@ def _windows(found: Kept) -> None:
 
 AT_REST_NEVER = (
     "holds", "leases", "receipts", "due", "expiries", "lane", "turns", "parked", "midnight", "queue", "backlog",
-    "fair:ready", "fair:weights", "fair:weight", "cancels", "asleep", "wake", "workers", "grace",
+    "crowded", "fair:ready", "fair:weights", "fair:weight", "cancels", "asleep", "wake", "workers", "grace",
 )  # fmt: skip
 """Keys that no job leaves behind once all have ended and what their calls may be charged is known."""
 
-WITHOUT_EXPIRY = ("config", "epoch", "heartbeat", "learned", "sequence", "user", "users", "window")
+WITHOUT_EXPIRY = (
+    "config", "epoch", "figures", "heartbeat", "learned", "pace", "scaling", "sequence", "user", "users", "window",
+)  # fmt: skip
 """Keys that stay: the configuration, users, and a bounded number that do not grow with the jobs."""
 
 WITH_EXPIRY = (
