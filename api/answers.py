@@ -1,19 +1,17 @@
 """Answers with their bytes and headers already made: what every route gives back, without a second encoding."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 from starlette.responses import Response
+
+from jobs.job_object import dump
+
+__all__ = ["JSON", "PROBLEM_JSON", "Answer", "Empty", "Header", "dump", "json_answer"]
 
 Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"
-
-
-def dump(value: object) -> bytes:
-    """Compact JSON in UTF-8."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 class Answer(Response):

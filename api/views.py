@@ -2,68 +2,28 @@
 
 import hashlib
 
-from api.answers import dump
-from jobs.record import JobView, LimitsView, State, Usage
-
-# This version delivers no webhooks; the member is there so that clients written against the contract find it.
-_AFTER_RESULT_TAIL = (
-    b',"webhook":{"status":"none","attempts":0,"last_status_code":null,"next_attempt_at":null}}'
-)
-
-
-def _seconds(ms: int | None) -> int | None:
-    return None if ms is None else ms // 1000
-
-
-def _usage(usage: Usage | None) -> dict[str, object] | None:
-    if usage is None:
-        return None
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "source": usage.source,
-    }
+from jobs.job_object import dump, job_without_webhook, seconds
+from jobs.record import NO_WEBHOOK, JobView, LimitsView, State, WebhookState
 
 
 def job_bytes(job: JobView) -> bytes:
     """The job object."""
-    before = dump(
-        {
-            "id": job.id,
-            "object": "job",
-            "status": job.state.value,
-            "endpoint": job.endpoint,
-            "model": job.name,
-            "priority": job.priority,
-            "custom_id": job.custom_id,
-            "metadata": job.metadata,
-            "created_at": job.created_ms // 1000,
-            "started_at": _seconds(job.started_ms),
-            "finished_at": _seconds(job.finished_ms),
-            "expires_at": job.expires_ms // 1000,
-            "attempts": job.attempts,
-            "blocked_on": job.blocked_on,
-            "position": job.position,
-            "estimated_start_at": _seconds(job.estimated_start_ms),
-            "estimated_tokens": job.estimated_tokens,
-            "usage": _usage(job.usage),
-            "cost_usd": job.cost_usd,
-        }
-    )
-    error = b"null"
-    if job.error is not None:
-        error = dump(
-            {
-                "code": job.error.code,
-                "message": job.error.message,
-                "attempt": job.error.attempt,
-                "provider_status": job.error.provider_status,
-            }
-        )
-    result = job.result or b"null"
-    return b"".join((before[:-1], b',"result":', result, b',"error":', error, _AFTER_RESULT_TAIL))
+    hook = job.webhook
+    told = NO_WEBHOOK_TAIL if hook.version == 0 and hook.status == "none" else _webhook_tail(hook)
+    return job_without_webhook(job)[:-1] + told
+
+
+def _webhook_tail(hook: WebhookState) -> bytes:
+    fields = {
+        "status": hook.status,
+        "attempts": hook.attempts,
+        "last_status_code": hook.last_status_code,
+        "next_attempt_at": seconds(hook.next_attempt_ms),
+    }
+    return b',"webhook":' + dump(fields) + b"}"
+
+
+NO_WEBHOOK_TAIL = _webhook_tail(NO_WEBHOOK)
 
 
 def list_bytes(jobs: list[JobView], has_more: bool) -> bytes:
@@ -82,6 +42,8 @@ def etag(job: JobView, body: bytes) -> bytes:
     """Changes whenever the body does. A queued job's place in the queue is in its body but not in its version."""
     if job.state is State.QUEUED:
         return b'"%d-%s"' % (job.version, hashlib.blake2b(body, digest_size=8).hexdigest().encode())
+    if job.webhook.version:
+        return b'"%d.%d"' % (job.version, job.webhook.version)
     return b'"%d"' % job.version
 
 

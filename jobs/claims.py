@@ -101,10 +101,16 @@ class Claims:
         reply = await self._run(_claim, self.worker, sequence, slots, self._lease_ms, CLAIM_BYTES)
         return Claim(tuple(decode_claimed(*row) for row in reply[2:]), reply[0], reply[1])
 
-    async def renew(self, jobs: Sequence[tuple[str, str]], *, slots: int) -> Renewal:
-        """Lengthen the leases of running jobs, given as (id, token), by a whole period."""
-        leases = [f"{job_id} {token}" for job_id, token in jobs]
-        lost, stop = await self._run(_renew, self.worker, self._lease_ms, slots, len(leases), *leases)
+    async def renew(
+        self,
+        jobs: Sequence[tuple[str, str]],
+        *,
+        slots: int,
+        deliveries: Sequence[tuple[str, str]] = (),
+    ) -> Renewal:
+        """Lengthen the leases of running jobs and deliveries under way, given as (id, token), by a whole period."""
+        leases = [f"{held} {token}" for held, token in (*jobs, *deliveries)]
+        lost, stop = await self._run(_renew, self.worker, self._lease_ms, slots, len(jobs), *leases)
         return Renewal(tuple(i.decode() for i in lost), tuple(i.decode() for i in stop))
 
     async def settle(

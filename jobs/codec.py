@@ -4,6 +4,7 @@ import json
 from typing import Any, Final, cast
 
 from jobs.record import (
+    NO_WEBHOOK,
     BlockedOn,
     ClaimedJob,
     ErrorCode,
@@ -15,6 +16,7 @@ from jobs.record import (
     RetryPolicy,
     State,
     Usage,
+    WebhookState,
 )
 
 _CLASS: Final[dict[Priority, str]] = {"interactive": "i", "standard": "s", "batch": "b"}
@@ -39,6 +41,8 @@ def encode_head(job: NewJob) -> str:
     }
     if job.on_budget == "wait":
         head["w"] = True
+    if job.webhook_url is not None:
+        head["wu"], head["wl"] = job.webhook_url, job.webhook_lane
     if job.replays is not None:
         head["rp"] = job.replays
     if job.not_before_ms is not None:
@@ -95,8 +99,30 @@ def _decode_error(stored: bytes | None) -> JobError | None:
     )
 
 
+def _decode_webhooks(stored: bytes | None, has_own: bool) -> WebhookState:
+    """All deliveries of a job together; before its end there are none, and one is to come if it has its own URL."""
+    if not stored:
+        return WebhookState("pending") if has_own else NO_WEBHOOK
+    fields = json.loads(stored)
+    each = list(fields["d"].values())
+    states = {one["s"] for one in each}
+    return WebhookState(
+        status="pending" if "p" in states else "failed" if "f" in states else "delivered",
+        attempts=sum(one["a"] for one in each),
+        last_status_code=fields.get("c"),
+        next_attempt_ms=min((one["n"] for one in each if "n" in one), default=None),
+        version=fields["v"],
+    )
+
+
 def decode_view(
-    job_id: str, head: bytes, info: bytes, result: bytes | None, error: bytes | None, waiting: bytes = b"{}"
+    job_id: str,
+    head: bytes,
+    info: bytes,
+    result: bytes | None,
+    error: bytes | None,
+    waiting: bytes = b"{}",
+    webhooks: bytes | None = None,
 ) -> JobView:
     """A job as its user sees it, from what record.view answers."""
     h = json.loads(head)
@@ -127,6 +153,7 @@ def decode_view(
         cost_usd=None if cost_nano is None else cost_nano / 1e9,
         result=result,
         error=_decode_error(error),
+        webhook=_decode_webhooks(webhooks, "wu" in h),
     )
 
 
@@ -177,6 +204,8 @@ def decode_replay(dead_id: str, new_id: str, head: bytes, info: bytes, body: byt
         retry=cast(RetryPolicy, h["rt"]),
         on_budget="wait" if h.get("w") else "reject",
         replays=dead_id,
+        webhook_url=h.get("wu"),
+        webhook_lane=h.get("wl"),
     )
 
 

@@ -18,6 +18,9 @@ WRITABLE = "writable"
 WAKE = "wake"
 """List: wake tokens; an idle worker sleeps on it."""
 
+WAKE_SENDERS = "wake:senders"
+"""List: the same for the part of a worker that sends webhooks."""
+
 USERS = "users"
 """Sorted set of all registered users, scores 0."""
 
@@ -73,3 +76,13 @@ def tokens(user_id: str, day: str) -> str:
 def holds(user_id: str, day: str) -> str:
     """Hash: the tokens each unfinished job holds of a day's budget; `*` is their sum."""
     return f"holds:{user_id}:{day}"
+
+
+def endpoint(endpoint_id: str) -> str:
+    """Hash: a registered webhook endpoint."""
+    return f"endpoint:{endpoint_id}"
+
+
+def endpoints_of(user_id: str) -> str:
+    """Sorted set: the ids of a user's webhook endpoints, scores 0."""
+    return f"endpoints:{user_id}"

@@ -6,7 +6,7 @@ a `ClaimedJob`, and polls read it as a `JobView`.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 Priority = Literal["interactive", "standard", "batch"]
 RetryPolicy = Literal["safe", "never"]
@@ -107,10 +107,30 @@ class NewJob:
     payload_digest: str = ""
     anonymous: bool = False
     replays: str | None = None
+    webhook_url: str | None = None
+    webhook_lane: str | None = None
+    """The lane of `webhook_url` (jobs.webhooks.own_lane); both or none."""
 
     @property
     def estimated_tokens(self) -> int:
         return self.prompt_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookState:
+    """How the webhooks of a job stand, all of them together. `attempts`: of all; `next_attempt_ms`: of the next one.
+
+    `version` changes whenever any of it does.
+    """
+
+    status: Literal["none", "pending", "delivered", "failed"] = "none"
+    attempts: int = 0
+    last_status_code: int | None = None
+    next_attempt_ms: int | None = None
+    version: int = 0
+
+
+NO_WEBHOOK: Final = WebhookState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +162,7 @@ class JobView:
     cost_usd: float | None = None
     result: bytes | None = None
     error: JobError | None = None
+    webhook: WebhookState = NO_WEBHOOK
 
 
 @dataclass(frozen=True, slots=True)

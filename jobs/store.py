@@ -95,7 +95,7 @@ class JobStore:
         outcome = reply[0].decode()
         limits = decode_limits(job.user, reply[1])
         if outcome in ("accepted", "replayed"):
-            return Submitted(decode_view(reply[2].decode(), *reply[3:8]), limits, outcome == "replayed")
+            return Submitted(decode_view(reply[2].decode(), *reply[3:9]), limits, outcome == "replayed")
         wait_ms = int(reply[2])
         return SubmitRefused(
             cast(SubmitRefusal, outcome), limits, None if wait_ms < 0 else wait_ms, reply[3].decode()

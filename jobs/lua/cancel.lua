@@ -22,4 +22,4 @@ elseif head.st == 'running' then
   finish.request(id, head, 'cancelled', now)
   outcome = 'requested'
 end
-return {outcome, record.limits(who, now), id, unpack(record.view(id, now))}
+return {outcome, record.limits(who, now), id, unpack(record.view(id, now), 1, 6)}

@@ -58,6 +58,7 @@ local function silent(now, lease_ms)
   for _, lease in ipairs(redis.call('ZRANGE', key.LEASES, 0, -1)) do
     redis.call('ZADD', key.LEASES, int(now + lease_ms), lease)
   end
+  outbox.extend(now, lease_ms)
   return true
 end
 
@@ -108,5 +109,6 @@ function due.work_off(now, lease_ms)
     if lane.unpark(who) then wake.push(now, 1) end
   end
   leases(now, lease_ms)
+  outbox.work_off(now, function() return silent(now, lease_ms) end)
   if receipt.sweep(now, MOST) > 0 then wake.push(now, 1) end
 end

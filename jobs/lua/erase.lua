@@ -1,7 +1,7 @@
--- erase: a finished job's record, prompt and result go now; what it used stays counted.
+-- erase: a finished job's record, prompt and result go now, and with them its deliveries; what it used stays counted.
 -- ARGV     epoch, now ('' = server), user, id
 -- Returns  {'erased' | 'unfinished' | 'not_found', limits}
--- Touches  job:<id>, jobs:<user>, idem:<user>:<digest>, dead
+-- Touches  job:<id>, jobs:<user>, idem:<user>:<digest>, dead, outbox.lua
 -- @use epoch
 -- @use finish
 
@@ -14,6 +14,7 @@ local outcome = 'not_found'
 if head and head.u == who then
   outcome = 'unfinished'
   if record.final(head) then
+    outbox.erase(id, head, now)
     redis.call('DEL', key.job(id))
     redis.call('ZREM', key.jobs_of(who), id)
     redis.call('ZREM', key.DEAD, id)

@@ -11,6 +11,7 @@
 -- @use receipt
 -- @use wake
 -- @use figures
+-- @use outbox
 
 local finish = {}
 
@@ -90,7 +91,6 @@ function finish.job(id, head, state, with, now)
   local fields = {}
   if with.result then fields[#fields + 1], fields[#fields + 2] = 'r', with.result end
   if with.error then fields[#fields + 1], fields[#fields + 2] = 'e', with.error end
-  record.save(id, head, unpack(fields))
   local keep = redis.call('HMGET', key.RETENTION, 'jobs', 'dead')
   local life = tonumber(keep[1] or DAY_MS)
   if with.dead then
@@ -99,6 +99,10 @@ function finish.job(id, head, state, with, now)
     redis.call('ZADD', key.DEAD, int(now), id)
     keep_until(key.DEAD, now + life, now)
   end
+  local told
+  told, life = outbox.write(id, head, life, now)
+  if told then fields[#fields + 1], fields[#fields + 2] = 'w', told end
+  record.save(id, head, unpack(fields))
   redis.call('PEXPIRE', key.job(id), int(life))
   local queue = redis.call('HMGET', key.queue(head.u), 'jobs', 'running')
   if (number(queue[1]) or 0) <= 0 and (number(queue[2]) or 0) <= 0 then redis.call('DEL', key.queue(head.u)) end

@@ -26,6 +26,16 @@ function key.cancels(worker) return 'cancels:' .. worker end
 function key.ledger(day) return 'ledger:' .. day end
 function key.usage(user, day) return 'usage:' .. user .. ':' .. day end
 function key.usage_users(day) return 'charged:' .. day end
+function key.endpoint(id) return 'endpoint:' .. id end
+function key.endpoints_of(user) return 'endpoints:' .. user end
+function key.subscriptions(user) return 'subscriptions:' .. user end
+function key.signing(user) return 'signing:' .. user end
+function key.delivery(id) return 'delivery:' .. id end
+function key.deliveries_of(user) return 'deliveries:' .. user end
+function key.waiting(lane) return 'outbox:waiting:' .. lane end
+function key.failed(lane) return 'outbox:failed:' .. lane end
+function key.receiver(lane) return 'receiver:' .. lane end
+function key.deliveries_claim(worker) return 'claim:deliveries:' .. worker end
 
 key.EPOCH = 'epoch'
 key.ANONYMOUS = 'config:anonymous'
@@ -49,3 +59,9 @@ key.NEW_FIGURES = 'figures:new'
 key.PACE = 'pace'
 key.CROWDED = 'crowded'
 key.SCALING = 'scaling'
+key.OUTBOX = 'outbox:lanes'
+key.DELIVERY_LEASES = 'outbox:leases'
+key.DELIVERY_ENDS = 'outbox:ends'
+key.SENDING = 'outbox:sending'
+key.WAKE_SENDERS = 'wake:senders'
+key.ASLEEP_SENDERS = 'asleep:senders'

@@ -3,6 +3,7 @@
 --   job:<id>   hash: h  the head, JSON that scripts read and change (fields below)
 --                    i  what only the API reads: endpoint, custom_id, metadata (opaque)
 --                    b  the provider's request body (opaque);  r  its response body (opaque);  e  the error (opaque JSON)
+--                    w  how its webhooks stand (outbox.lua)
 --   jobs:<user>   zset of the user's jobs, all scores 0: in the order of their ids, which is that of their times
 -- The head (absent: not set; times in ms)
 --   u user, n served name, pr priority class (i, s, b), w waits for a budget, rt retry (safe, never), st state, v version
@@ -10,6 +11,7 @@
 --   pt, ot, et estimated tokens (prompt, output, both), day of the budget hold, ti tier, ik key digest of idempotency
 --   at attempts, th throttled in a row, un attempts of unknown outcome, fc failed connections in a row, dw dead workers
 --   lt lease token (also the receipt of the attempt), wk worker, po pool, wt and nw weights of its last turn
+--   wu, wl its own webhook_url and the lane of that (outbox.lua)
 --   rp the dead job it replays;  cx asked to end: 'cancelled' or 'expired';  us usage {p, c, t, h, s};  co cost in nano-USD
 -- @use clock
 -- @use keys
@@ -108,8 +110,8 @@ function record.limits(id, now, rates)
   })
 end
 
--- A job as a poll gets it: {head, info, result, error, waiting}.
+-- A job as a poll gets it: {head, info, result, error, waiting, webhooks}.
 function record.view(id, now, head)
-  local v = redis.call('HMGET', key.job(id), 'h', 'i', 'r', 'e')
-  return {v[1], v[2], v[3], v[4], record.waiting(id, head or cjson.decode(v[1]), now)}
+  local v = redis.call('HMGET', key.job(id), 'h', 'i', 'r', 'e', 'w')
+  return {v[1], v[2], v[3], v[4], record.waiting(id, head or cjson.decode(v[1]), now), v[5]}
 end

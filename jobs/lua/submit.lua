@@ -18,7 +18,7 @@ local who = head.u
 local rates = nil
 
 local function accepted(how, job)
-  return {how, record.limits(who, now, rates), job, unpack(record.view(job, now))}
+  return {how, record.limits(who, now, rates), job, unpack(record.view(job, now), 1, 6)}
 end
 
 local function refused(reason, wait, detail)

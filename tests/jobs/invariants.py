@@ -21,9 +21,27 @@ _HASHES = (
     "usage",
     "fair:weight",
     "fair:weights",
+    "outbox:sending",
+    "receiver",
+    "endpoint",
+    "subscriptions",
 )
 _SETS = ("cancels", "charged", "crowded")
-_ZSETS = ("lane", "due", "expiries", "leases", "receipts:due", "midnight", "fair:ready", "jobs")
+_ZSETS = (
+    "lane",
+    "due",
+    "expiries",
+    "leases",
+    "receipts:due",
+    "midnight",
+    "fair:ready",
+    "jobs",
+    "outbox:waiting",
+    "outbox:lanes",
+    "outbox:leases",
+    "outbox:ends",
+    "deliveries",
+)
 _CLASSES = "isbISB"
 
 
@@ -32,6 +50,7 @@ class Kept:
     """Everything that the checks look at, as text."""
 
     jobs: dict[str, Head] = field(default_factory=dict)
+    deliveries: dict[str, Head] = field(default_factory=dict)
     strings: dict[str, str] = field(default_factory=dict)
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
     sets: dict[str, set[str]] = field(default_factory=dict)
@@ -59,6 +78,9 @@ async def kept(redis: Redis) -> Kept:
             if key.startswith("job:"):
                 pipe.hget(key, "h")
                 wanted.append(("job", key))
+            elif key.startswith("delivery:"):
+                pipe.hget(key, "h")
+                wanted.append(("delivery", key))
             elif _is(key, _SETS):
                 pipe.smembers(key)
                 wanted.append(("set", key))
@@ -76,6 +98,8 @@ async def kept(redis: Redis) -> Kept:
         match kind:
             case "job":
                 found.jobs[key[4:]] = cast(Head, json.loads(reply))
+            case "delivery":
+                found.deliveries[key[9:]] = cast(Head, json.loads(reply))
             case "set":
                 found.sets[key] = {member.decode() for member in reply}
             case "zset":
@@ -95,6 +119,7 @@ def check(found: Kept) -> None:
     _attempts(found)
     _budgets(found)
     _windows(found)
+    _deliveries(found)
 
 
 def _number(head: Head, name: str) -> int:
@@ -241,20 +266,60 @@ def _windows(found: Kept) -> None:
         assert int(fields["F"]) == flying[key], f"in flight in {key}"
 
 
+def _deliveries(found: Kept) -> None:
+    """A pending delivery waits in its lane or is under way with a lease; counters and lanes are those of them."""
+    pending = {name: head for name, head in found.deliveries.items() if head["st"] == "pending"}
+    waiting: defaultdict[str, set[str]] = defaultdict(set)
+    leases: set[str] = set()
+    of_user: Counter[str] = Counter()
+    of_lane: Counter[str] = Counter()
+    for name, head in pending.items():
+        if "lt" in head:
+            leases.add(f"{name} {head['lt']}")
+            of_user[str(head["u"])] += 1
+            of_lane[str(head["l"])] += 1
+        else:
+            waiting[f"outbox:waiting:{head['l']}"].add(name)
+    for name, head in found.deliveries.items():
+        assert name in pending or "lt" not in head, "what has ended is not under way"
+        assert name in found.zsets[f"deliveries:{head['u']}"], "the user's deliveries"
+    stored = {key: set(found.zsets[key]) for key in found.named(found.zsets, "outbox:waiting:")}
+    assert stored == dict(waiting), "waiting deliveries"
+    assert set(found.zsets.get("outbox:leases", {})) == leases, "leases of deliveries"
+    assert set(found.zsets.get("outbox:ends", {})) == set(pending), "ends of schedules"
+    sending = {user: int(n) for user, n in found.hashes.get("outbox:sending", {}).items()}
+    assert sending == dict(of_user), "deliveries under way of each user"
+    receivers = {
+        lane: int(found.hashes[key]["sending"])
+        for key, lane in found.named(found.hashes, "receiver:").items()
+        if "sending" in found.hashes[key]
+    }
+    assert receivers == dict(of_lane), "deliveries under way to each receiver"
+    assert all(n <= 4 for n in receivers.values()), "no receiver gets more than four at once"
+    looked_at = set(found.zsets.get("outbox:lanes", {}))
+    for key, lane in found.named(found.zsets, "outbox:waiting:").items():
+        closed = found.hashes.get(f"endpoint:{lane}", {}).get("disabled", "") != ""
+        full = receivers.get(lane, 0) >= 4
+        assert (lane in looked_at) != (closed or full), f"the lane of {key} is looked at"
+    assert looked_at <= {key.rpartition(":")[2] for key in waiting}, "lanes"
+
+
 AT_REST_NEVER = (
     "holds", "leases", "receipts", "due", "expiries", "lane", "turns", "parked", "midnight", "queue", "backlog",
     "crowded", "fair:ready", "fair:weights", "fair:weight", "cancels", "asleep", "wake", "workers", "grace",
+    "outbox:waiting", "outbox:lanes", "outbox:leases", "outbox:ends", "outbox:sending",
 )  # fmt: skip
 """Keys that no job leaves behind once all have ended and what their calls may be charged is known."""
 
 WITHOUT_EXPIRY = (
-    "config", "epoch", "figures", "heartbeat", "learned", "pace", "scaling", "sequence", "user", "users", "window",
+    "config", "endpoint", "endpoints", "epoch", "figures", "heartbeat", "learned", "pace", "scaling", "sequence",
+    "signing", "subscriptions", "user", "users", "window",
 )  # fmt: skip
 """Keys that stay: the configuration, users, and a bounded number that do not grow with the jobs."""
 
 WITH_EXPIRY = (
-    "answers", "charged", "claim", "dead", "fair:finish", "fair:virtual", "idem", "job", "jobs", "ledger", "pause",
-    "rate", "requests", "tokens", "usage", "worker",
+    "answers", "charged", "claim", "dead", "deliveries", "delivery", "fair:finish", "fair:virtual", "idem", "job",
+    "jobs", "ledger", "outbox:failed", "pause", "rate", "receiver", "requests", "tokens", "usage", "worker",
 )  # fmt: skip
 """Keys that go by themselves."""
 

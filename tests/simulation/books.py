@@ -62,7 +62,8 @@ class Books:
     @property
     def kept(self) -> Kept:
         """The same for the invariants of the scripts' own tests."""
-        found = Kept(jobs=self.heads)
+        deliveries = {name: json.loads(self.pairs(key)["h"]) for key, name in self.keys("delivery:")}
+        found = Kept(jobs=self.heads, deliveries=deliveries)
         for key, (kind, _, value) in self.dump.items():
             match kind:
                 case "string":

@@ -326,7 +326,7 @@ BUGS = (
     ),
     Bug(
         "a lost lease is renewed",
-        _lua("if redis.call('ZSCORE', key.LEASES, ARGV[i]) then", "if true then"),
+        _lua("if redis.call('ZSCORE', leases, ARGV[i]) then", "if true then"),
     ),
     Bug(
         "a job with retry never is sent again after its worker died",
