@@ -6,9 +6,11 @@
 -- The same claim repeated (its answer was lost) gives the same deliveries.
 -- @use epoch
 -- @use outbox
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local worker, sequence, slots = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lease_ms, most_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])

@@ -4,9 +4,11 @@
 -- Touches  delivery:<id>, signing:<user>
 -- @use epoch
 -- @use outbox
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local id, token, body, secret = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local head = outbox.load(id)

@@ -4,9 +4,11 @@
 -- Touches  outbox.lua
 -- @use epoch
 -- @use outbox
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local who, lane, most = ARGV[3], ARGV[4], tonumber(ARGV[6])
 if not endpoints.of(who, lane) then return {'not_found'} end

@@ -4,9 +4,11 @@
 -- Touches  outbox.lua
 -- @use epoch
 -- @use outbox
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local id = ARGV[4]
 local head = outbox.load(id)

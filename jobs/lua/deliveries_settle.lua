@@ -5,9 +5,11 @@
 -- Touches  outbox.lua
 -- @use epoch
 -- @use outbox
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.spared()
 local now = clock(ARGV[2])
 local id, token = ARGV[3], ARGV[4]
 local head = outbox.load(id)

@@ -4,9 +4,11 @@
 -- Touches  endpoint:<id>, subscriptions:<user>, and the lane of the endpoint
 -- @use epoch
 -- @use outbox
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local who, id = ARGV[3], ARGV[4]
 if not endpoints.of(who, id) then return {} end

@@ -4,9 +4,11 @@
 -- Touches  endpoint:<id>, endpoints:<user>, subscriptions:<user>
 -- @use epoch
 -- @use endpoints
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local who, id = ARGV[3], ARGV[4]
 local k = key.endpoint(id)

@@ -5,9 +5,11 @@
 -- Touches  endpoint:<id> or signing:<user>
 -- @use epoch
 -- @use endpoints
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local who, id = ARGV[3], ARGV[4]
 if id ~= '' and not endpoints.of(who, id) then return {'not_found'} end

@@ -4,9 +4,11 @@
 -- Touches  outbox.lua
 -- @use epoch
 -- @use outbox
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.needed()
 local now = clock(ARGV[2])
 local who, lane, id = ARGV[3], ARGV[4], ARGV[5]
 if not endpoints.of(who, lane) then return {'not_found'} end
