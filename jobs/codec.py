@@ -4,6 +4,7 @@ import json
 from typing import Any, Final, cast
 
 from jobs.record import (
+    CHAT,
     NO_WEBHOOK,
     BlockedOn,
     ClaimedJob,
@@ -39,6 +40,8 @@ def encode_head(job: NewJob) -> str:
         "ot": job.output_tokens,
         "et": job.estimated_tokens,
     }
+    if job.endpoint != CHAT:
+        head["en"] = job.endpoint
     if job.on_budget == "wait":
         head["w"] = True
     if job.webhook_url is not None:
@@ -228,4 +231,5 @@ def decode_claimed(job_id: bytes, token: bytes, pool: bytes, head: bytes, body: 
         unknown_attempts=h.get("un", 0),
         unconnected_in_row=h.get("fc", 0),
         cancel_requested="cx" in h,
+        endpoint=h.get("en", CHAT),
     )

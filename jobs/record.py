@@ -13,6 +13,9 @@ RetryPolicy = Literal["safe", "never"]
 OnBudget = Literal["reject", "wait"]
 UsageSource = Literal["provider", "estimated"]
 
+CHAT: Final = "/v1/chat/completions"
+"""The endpoint of a job that names none."""
+
 BlockedOn = Literal[
     "not_before",
     "user_budget",
@@ -95,7 +98,7 @@ class NewJob:
     body: bytes
     prompt_tokens: int
     output_tokens: int
-    endpoint: str = "/v1/chat/completions"
+    endpoint: str = CHAT
     custom_id: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     priority: Priority = "standard"
@@ -249,6 +252,7 @@ class ClaimedJob:
     unknown_attempts: int
     unconnected_in_row: int
     cancel_requested: bool
+    endpoint: str = CHAT
 
 
 @dataclass(frozen=True, slots=True)

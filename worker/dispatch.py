@@ -34,6 +34,10 @@ SETTLE_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between attempts to settle while Redis is away; the last one is repeated: money has been spent."""
 
 
+HAND_ON_MS = 1000
+"""How long a job waits that came to a worker who does not know its pool or its endpoint."""
+
+
 @dataclass(slots=True)
 class Running:
     """A job this worker runs. Times of the event loop, in seconds; `deadline` is that of the whole call."""
@@ -75,6 +79,13 @@ class Dispatcher:
         finally:
             del self.running[job.token]
 
+    async def hand_on(self, job: ClaimedJob) -> None:
+        """Let somebody else take a job that this process does not know how to run; it waits as long as it takes."""
+        log.warning("job handed on", job=job.id, pool=job.pool, endpoint=job.endpoint)
+        await self._keep_trying(
+            lambda: self.claims.put_back(job, after_ms=HAND_ON_MS, counts=False, window="given_back")
+        )
+
     def stop(self, job_id: str) -> None:
         """Stop a running job: it was asked to end."""
         for run in list(self.running.values()):
@@ -90,10 +101,8 @@ class Dispatcher:
         job = run.job
         pool = self.providers.pool(job.pool)
         if pool is None:
-            # Another process's configuration is ahead of ours: somebody who knows the pool takes it.
-            await self._keep_trying(
-                lambda: self.claims.put_back(job, after_ms=1000, counts=False, window="given_back")
-            )
+            # Another process's configuration is ahead of ours.
+            await self.hand_on(job)
             return
         outcome = await self._call(run, pool)
         run.settling = asyncio.ensure_future(self._decide(run, pool, outcome))

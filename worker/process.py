@@ -26,7 +26,7 @@ from jobs.tokens.vocabulary import preload
 from worker.dispatch import Dispatcher
 from worker.heartbeat import Heartbeat
 from worker.providers import Providers
-from worker.seam import ClaimingWorker
+from worker.seam import UNKNOWN, ClaimingWorker
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -44,6 +44,12 @@ async def run_chat(ctx: dict[Any, Any], job: ClaimedJob) -> None:
     """The arq function of `/v1/chat/completions` jobs."""
     dispatcher: Dispatcher = ctx["dispatcher"]
     await dispatcher.run(job, ctx["asked_at"])
+
+
+async def hand_on(ctx: dict[Any, Any], job: ClaimedJob) -> None:
+    """The arq function of endpoints that only a newer worker knows."""
+    dispatcher: Dispatcher = ctx["dispatcher"]
+    await dispatcher.hand_on(job)
 
 
 def worker_name() -> str:
@@ -98,7 +104,7 @@ async def assembled(
                 await cast(Awaitable[Any], sleeping.blpop([keys.WAKE], timeout=cast(int, seconds)))
 
         worker = ClaimingWorker(
-            [func(run_chat, name="run_chat")],
+            [func(run_chat, name="run_chat"), func(hand_on, name=UNKNOWN)],
             claims=claims,
             sleep=sleep,
             tick=heartbeat.tick,

@@ -16,7 +16,7 @@ from arq.worker import Function, Worker
 from redis.exceptions import RedisError
 
 from jobs.claims import Claims
-from jobs.record import Claim, ClaimedJob
+from jobs.record import CHAT, Claim, ClaimedJob
 from jobs.runner import EpochChanged
 
 log = structlog.get_logger(__name__)
@@ -24,8 +24,10 @@ log = structlog.get_logger(__name__)
 RECONNECT_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between claims while Redis cannot serve; the last one is repeated."""
 
-FUNCTIONS = {"/v1/chat/completions": "run_chat"}
+FUNCTIONS = {CHAT: "run_chat"}
 """The arq function that runs the jobs of an endpoint."""
+UNKNOWN = "hand_on"
+"""The one for endpoints that only newer workers know."""
 
 WakeSleep = Callable[[float], Awaitable[None]]
 """Sleep for that many seconds, or until woken."""
@@ -147,7 +149,7 @@ class ClaimingWorker(Worker):
     async def run_job(self, job_id: str, score: int) -> None:
         """Run the claimed record of that lease token; the function has its own deadline and settles by itself."""
         job, asked_at = self._claimed.pop(job_id)
-        function = self.functions[FUNCTIONS["/v1/chat/completions"]]
+        function = self.functions[FUNCTIONS.get(job.endpoint, UNKNOWN)]
         task = self.loop.create_task(function.coroutine({**self.ctx, "asked_at": asked_at}, job))
         self.job_tasks[job_id] = task
         try:

@@ -34,12 +34,12 @@ class Health:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 if not service.ready:
                     await service.start()
-                reasons = await service.durability.reasons()
+                if reasons := await service.durability.reasons():
+                    # They say what to do about it, which the refusal of a write does not.
+                    raise unavailable(f"The job store is not safe to use: {'; '.join(reasons)}")
                 await service.store.ping()
         except TimeoutError:
             raise unavailable("The job store does not answer.") from None
-        if reasons:
-            raise unavailable(f"The job store is not safe to use: {'; '.join(reasons)}")
         return json_answer({"status": "ready"}, 200, [_NEVER_KEPT])
 
 

@@ -11,7 +11,7 @@
 --   pt, ot, et estimated tokens (prompt, output, both), day of the budget hold, ti tier, ik key digest of idempotency
 --   at attempts, th throttled in a row, un attempts of unknown outcome, fc failed connections in a row, dw dead workers
 --   lt lease token (also the receipt of the attempt), wk worker, po pool, wt and nw weights of its last turn
---   wu, wl its own webhook_url and the lane of that (outbox.lua)
+--   en endpoint, where it is not that of chats;  wu, wl its own webhook_url and the lane of that (outbox.lua)
 --   rp the dead job it replays;  cx asked to end: 'cancelled' or 'expired';  us usage {p, c, t, h, s};  co cost in nano-USD
 -- @use clock
 -- @use keys

@@ -12,10 +12,15 @@ from api import subscription
 from jobs.connection import connect
 from tests.api.harness import Api, problem, running_api
 from tests.support.valkey import ValkeyProcess, running_valkey
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 if TYPE_CHECKING:
     pass
+
+
+MANY = 2000
+MOST_CONNECTIONS = 100
+"""Of the client's pool, for the reads before the wait."""
 
 
 def poll(api: Api, job_id: str, headers: dict[str, str], wait_s: int = 60) -> "asyncio.Task[httpx2.Response]":
@@ -109,6 +114,22 @@ async def test_a_wait_that_is_no_number_is_refused(api: Api, wait: str) -> None:
     ann = await api.user("ann")
     answer = await api.http.get(f"/v1/jobs/{await api.submitted(ann)}?wait={wait}", headers=ann)
     assert problem(answer, 422, "invalid_request")["errors"][0]["pointer"] == "?wait"
+
+
+async def test_thousands_who_wait_cost_one_subscription_and_miss_nothing_through_a_cut(api: Api) -> None:
+    ann = await api.user("ann")
+    ids = [await api.submitted(ann) for _ in range(20)]
+    connections = int((await api.redis.info("clients"))["connected_clients"])
+    polls = [poll(api, ids[n % len(ids)], ann) for n in range(MANY)]
+    await waiting(api, MANY)
+    assert await api.redis.pubsub_numsub("done") == [(b"done", 1)]
+    assert int((await api.redis.info("clients"))["connected_clients"]) <= connections + MOST_CONNECTIONS
+    await api.redis.client_kill_filter(_type="pubsub")
+    await api.run_all()
+    answers = await asyncio.gather(*polls)
+    assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "succeeded")}
+    await asyncio.wait_for(api.app.service.subscription.hearing.wait(), DEADLINE_S)
+    assert await api.redis.pubsub_numsub("done") == [(b"done", 1)]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ CAUGHT_BY: Final[dict[str, ChaosTest]] = {
     "heartbeat_of_a_hung_loop": rec.test_a_worker_whose_loop_hangs_loses_its_jobs_to_another,
     "no_drain": rec.test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent,
     "drain_spends_an_attempt": rec.test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent,
-    "api_holds_on_to_who_waits": rec.test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again,
+    "api_holds_on_to_who_waits": rec.test_processes_restarted_in_turn_show_clients_no_error_but_a_broken_connection,
     "outcome_dropped_without_redis": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
     "worker_exits_without_redis": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
     "worker_dies_of_its_first_question": out.test_a_worker_starts_whatever_it_is_told_of_valkey_is_lost,

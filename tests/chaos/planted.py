@@ -1,7 +1,8 @@
 """Runs one of Penstock's commands with a known bug in it: `python -m tests.chaos.planted <bug> worker ...`.
 
 The bugs are put in before the command starts, by replacing a function or some text of a script. `none` puts in none;
-with any of them SIGUSR1 hangs the process's main thread, and so its loop, for a while.
+with any of them SIGUSR1 hangs the process's main thread, and so its loop, until the next SIGUSR1, and SIGUSR2 puts its
+clocks an hour ahead and lets them run double, until the next SIGUSR2.
 """
 
 import signal
@@ -12,7 +13,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 
-HANG_S = 8.0
+AHEAD_S = 3600.0
 
 
 def sdk_retries() -> None:
@@ -211,18 +212,52 @@ def _in_scripts(name: str, old: str, new: str) -> None:
     scripts.compose = changed
 
 
-def _hang(_number: int, _frame: object) -> None:
-    time.sleep(HANG_S)
+class Hang:
+    """What a loop is that does not turn."""
+
+    def __init__(self) -> None:
+        self._hangs = False
+
+    def switch(self, _number: int, _frame: object) -> None:
+        """The handler: it runs in the main thread, the second time within the first."""
+        self._hangs = not self._hangs
+        while self._hangs:
+            time.sleep(0.02)
+
+
+class Clocks:
+    """This process's clocks in place of the real ones."""
+
+    def __init__(self) -> None:
+        self._time, self._monotonic = time.time, time.monotonic
+        self._rate, self._real_s, self._told_s = 1, self._monotonic(), self._monotonic()
+        time.time, time.time_ns, time.monotonic = self.time, self.time_ns, self.monotonic
+
+    def time(self) -> float:
+        return self._time() + (AHEAD_S if self._rate > 1 else 0.0)
+
+    def time_ns(self) -> int:
+        return int(self.time() * 1e9)
+
+    def monotonic(self) -> float:
+        return self._told_s + (self._monotonic() - self._real_s) * self._rate
+
+    def switch(self, _number: int, _frame: object) -> None:
+        """The handler: wrong from now on, or right again; the monotonic clock never goes back."""
+        self._real_s, self._told_s = self._monotonic(), self.monotonic()
+        self._rate = 3 - self._rate
 
 
 def main() -> None:
     """Plant the bug that is named first, and run the command that follows."""
     bug = sys.argv.pop(1)
+    clocks = Clocks()
     if bug != "none":
         PLANTS[bug]()
     from cli.main import main as run
 
-    signal.signal(signal.SIGUSR1, _hang)
+    signal.signal(signal.SIGUSR1, Hang().switch)
+    signal.signal(signal.SIGUSR2, clocks.switch)
     run()
 
 

@@ -82,6 +82,7 @@ class Shape:
     slots: int = 8
     latency_s: float = 0.05
     latency_jitter_s: float = 0.0
+    timeout_s: float = PROVIDER_TIMEOUT_S
     bug: str = ""
 
 
@@ -256,9 +257,9 @@ class System:
 
 
 HANGABLE = "none"
-"""Runs processes through planted.py, which lets SIGUSR1 hang their loop, with nothing planted."""
-USUAL = Shape(apis=2, workers=2, drain_s=2.0, bug=HANGABLE)
-"""What most tests need; those of one shape share a system."""
+"""Runs processes through planted.py with nothing planted: SIGUSR1 hangs their loop, SIGUSR2 puts their clocks wrong."""
+USUAL = Shape(apis=2, workers=2, drain_s=2.0, lease_s=3.0, timeout_s=30.0, bug=HANGABLE)
+"""What most tests need; those of one shape share a system. Lease and deadline are long enough for a busy machine."""
 
 Start: TypeAlias = Callable[[Shape], AbstractAsyncContextManager[System]]
 
@@ -325,8 +326,9 @@ def _configuration(system: System) -> str:
         lines += [
             f"  provider-{model}:",
             f"    base_url: {url}/v1",
-            f"    timeout_s: {PROVIDER_TIMEOUT_S:g}",
-            f"    models: {{{model}: {{max_output_tokens: {OUTPUT_TOKENS}}}}}",
+            f"    timeout_s: {shape.timeout_s:g}",
+            # The smaller vocabulary: processes start often.
+            f"    models: {{{model}: {{max_output_tokens: {OUTPUT_TOKENS}, encoding: cl100k_base}}}}",
         ]
         if model == TIGHT and shape.tight is not None:
             # On a busy machine a request may arrive seconds after it was written.

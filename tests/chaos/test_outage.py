@@ -9,13 +9,14 @@ import pytest
 
 from tests.chaos.caller import Caller
 from tests.chaos.processes import ROOT
-from tests.chaos.system import LEASE_S, USUAL, Start
+from tests.chaos.system import USUAL, Start, System
 from tests.chaos.test_recovery import check_once
 from tests.chaos.waiting import alongside, eventually, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-BACK_S = 5.0
+BACK_S = 15.0
+"""`bench/recovery.py` measures what is promised, 5 s: here a busy machine may take longer."""
 A_CLAIM = b"8388608"
 """The most bytes that a claim's answer may have, which no other script is given."""
 
@@ -35,10 +36,20 @@ async def submitted(ann: Caller, marker: str) -> str:
     return ids[0]
 
 
+async def until_flowing(system: System, ann: Caller) -> None:
+    """Valkey is well again: soon a job is accepted and sent."""
+    back_at = time.time()
+    marker = system.marker()
+    await submitted(ann, marker)
+    took = (await system.until_sent(marker))[0].arrived_at - back_at
+    print(f"a job was sent {took:.2f} s after Valkey was back")  # noqa: T201  (a figure that the project promises)
+    assert took < BACK_S
+
+
 async def test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept(start: Start) -> None:
     async with start(USUAL) as system:
         ann = await system.caller()
-        marker, refused, after = system.marker(), system.marker(), system.marker()
+        marker, refused = system.marker(), system.marker()
         job_id = await ann.accepted(marker, "[[slow:0.7]]", retry="never")
         await system.until_sent(marker)
         pids = [worker.pid for worker in system.workers]
@@ -53,12 +64,7 @@ async def test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is
 
         await until(is_answered)
         await asyncio.to_thread(system.valkey.start)
-        back_at = time.time()
-
-        await submitted(ann, after)
-        took = (await system.until_sent(after))[0].arrived_at - back_at
-        print(f"a job was sent {took:.2f} s after Valkey was back")  # noqa: T201  (a figure that the project promises)
-        assert took < BACK_S
+        await until_flowing(system, ann)
         await check_once(system, marker, job_id, ann, sends=1)
         assert await ann.job_named(refused) == []
         assert [worker.pid for worker in system.workers if worker.runs] == pids
@@ -75,7 +81,7 @@ async def test_an_outage_longer_than_a_lease_is_no_death_of_the_workers(start: S
             await system.until_sent(marker)
         system.valkey.freeze()
         frozen_at = time.monotonic()
-        await eventually(lambda: time.monotonic() - frozen_at > LEASE_S * 2)
+        await eventually(lambda: time.monotonic() - frozen_at > USUAL.lease_s * 2)
         system.valkey.thaw()
         for marker, job_id in ids.items():
             await check_once(system, marker, job_id, ann, sends=1)

@@ -8,20 +8,20 @@ import httpx2
 import pytest
 
 from tests.chaos.caller import FINAL, Caller
-from tests.chaos.system import PROVIDER_TIMEOUT_S, USUAL, Start, System
+from tests.chaos.system import USUAL, Start, System
 from tests.chaos.waiting import alongside, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-RECOVERED_S = 6.0
-"""A lease of 2 s, a sweep each second, a claim, and slack for a busy machine."""
+RECOVERED_S = 15.0
+"""A lease of 3 s, a sweep each second, a claim, and much slack for a busy machine: bench/recovery.py measures it."""
 ANSWERED_S = 8.0
 """Less than the ten seconds after which an API that stops answers nobody any more."""
 
 
 async def sent_again(system: System, marker: str, since: float, already: int = 1) -> float:
     """Seconds from `since` (Unix time) until the provider got the job again."""
-    sends = await system.until_sent(marker, already + 1, within_s=4 * RECOVERED_S)
+    sends = await system.until_sent(marker, already + 1, within_s=2 * RECOVERED_S)
     return sends[already].arrived_at - since
 
 
@@ -82,8 +82,10 @@ async def test_a_worker_whose_loop_hangs_loses_its_jobs_to_another(start: Start)
         job_id = await ann.accepted(marker, "[[slow:3x1]]")
         await system.until_sent(marker)
         hung_at = time.time()
-        (await system.holder(job_id)).send(signal.SIGUSR1)
-        assert await sent_again(system, marker, hung_at) < RECOVERED_S + PROVIDER_TIMEOUT_S / 2
+        hung = await system.holder(job_id)
+        hung.send(signal.SIGUSR1)
+        assert await sent_again(system, marker, hung_at) < RECOVERED_S
+        hung.send(signal.SIGUSR1)
         await check_once(system, marker, job_id, ann, sends=2)
 
 
@@ -124,7 +126,7 @@ async def test_every_request_that_a_provider_gets_is_an_attempt_of_ours(start: S
         assert [len(await system.sent(marker)) for marker in ids] == [2, 1]
 
 
-async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_try_again(
+async def test_processes_restarted_in_turn_show_clients_no_error_but_a_broken_connection(
     start: Start,
 ) -> None:
     async with start(USUAL) as system:
@@ -154,13 +156,17 @@ async def test_apis_restarted_in_turn_show_clients_nothing_but_a_connection_to_t
                 wanted = len(ended) + jobs
                 await eventually(lambda: len(ended) >= wanted or any(one.done() for one in clients))
 
-            for api in system.apis:
+            for process in system.processes:
                 await go_on(5)
                 told_at = time.monotonic()
-                api.terminate()
-                assert await api.ended() == 0
-                assert time.monotonic() - told_at < ANSWERED_S, "whoever waits for a job is answered at once"
-                await system.start(api)
+                process.terminate()
+                assert await process.ended() == 0
+                if process in system.apis:
+                    assert time.monotonic() - told_at < ANSWERED_S, (
+                        "whoever waits for a job is answered at once"
+                    )
+                await system.start(process)
+            await go_on(5)
             over.set()
             await asyncio.gather(*clients)
             assert set(ended) <= FINAL | {"queued", "running"}

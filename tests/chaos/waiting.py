@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-PATIENCE_S = 60.0
+PATIENCE_S = 110.0
 """Far more than anything takes, unless the machine is busy with something else."""
 POLL_S = 0.04
 

@@ -175,6 +175,18 @@ async def test_jobs_wait_for_the_window_and_the_provider_never_refuses(
         assert len(parts.simulator.log()) == 5
 
 
+async def test_a_job_of_an_endpoint_that_only_newer_workers_know_waits_for_one(
+    redis: "Redis", valkey: ValkeyProcess, tmp_path: Path
+) -> None:
+    async with line(redis, valkey.url, tmp_path) as parts, parts.store() as store, parts.worker():
+        unknown = await submit(store, parts.job("Say hello.", endpoint="/v1/newer", retry="never"))
+        seen = await until(store, unknown.id, lambda job: job.blocked_on == "backoff")
+        known = await submit(store, parts.job("Say hello."))
+        await ended(store, known.id)
+        assert (seen.state, seen.attempts, len(parts.simulator.log())) == (State.QUEUED, 0, 1)
+        await store.cancel("ann", unknown.id)
+
+
 async def test_a_worker_that_is_shut_down_hands_back_what_was_not_answered(
     redis: "Redis", valkey: ValkeyProcess, tmp_path: Path
 ) -> None:
