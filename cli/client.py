@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -38,19 +38,31 @@ class Answer:
             raise _not_penstock(self.url) from None
 
 
+class HttpOptions(TypedDict):
+    """What every client of the API passes to httpx2."""
+
+    base_url: str
+    headers: dict[str, str]
+    timeout: float
+    trust_env: bool
+
+
+def http_options(environment: Environment) -> HttpOptions:
+    """Where the API is, and with which key it is called."""
+    url, key = environment.client_url, environment.client_key
+    # From the machine's own network it must reach a Penstock on loopback whatever proxies are set.
+    local = httpx2.URL(url).host in ("localhost", "127.0.0.1", "::1")
+    headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    return {"base_url": url, "headers": headers, "timeout": TIMEOUT_S, "trust_env": not local}
+
+
 class Client:
     """Calls one API with one key; a context manager that closes its connections."""
 
     def __init__(self, environment: Environment) -> None:
         self._url = environment.client_url
-        key = environment.client_key
-        self._has_key = key is not None
-        headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-        # From the machine's own network it must reach a Penstock on loopback whatever proxies are set.
-        local = httpx2.URL(self._url).host in ("localhost", "127.0.0.1", "::1")
-        self._http = httpx2.Client(
-            base_url=self._url, headers=headers, timeout=TIMEOUT_S, trust_env=not local
-        )
+        self._has_key = environment.client_key is not None
+        self._http = httpx2.Client(**http_options(environment))
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from cli import (
     process_commands,
     up,
 )
+from cli.batch.command import batch
 from cli.errors import CommandError
 from cli.output import console, notices
 from jobs.config import ConfigError
@@ -61,6 +62,7 @@ app.command(rich_help_panel=CLIENT)(job_commands.submit)
 app.command(rich_help_panel=CLIENT)(job_commands.get)
 app.command(rich_help_panel=CLIENT)(job_commands.cancel)
 app.command("list", rich_help_panel=CLIENT)(job_commands.list_jobs)
+app.command(rich_help_panel=CLIENT)(batch)
 app.command(rich_help_panel=CLIENT)(account_commands.usage)
 app.command(rich_help_panel=CLIENT)(account_commands.limits)
 app.add_typer(key_commands.app, rich_help_panel=OPERATE)
