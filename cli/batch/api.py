@@ -5,6 +5,7 @@ front of it with the others. Submissions have a gate of their own, for most limi
 """
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -91,6 +92,8 @@ class Api:
         self.reads = Gate(clock)
         self.requests = 0
         self._submitting = 0
+        self._allowed: float = 1
+        self._answered = asyncio.Event()
         self._queue_is_full = False
 
     def made_room(self) -> None:
@@ -119,24 +122,44 @@ class Api:
 
     async def submit(self, body: JsonValue, idempotency_key: str) -> httpx2.Response:
         """An answer to a submission: 2xx, or a refusal for good. Raises CommandError for one that meets every line."""
+        headers = {"idempotency-key": idempotency_key}
         while True:
-            await self.submissions.passed()
+            await self._turn()
             self._submitting += 1
+            answer = None
             try:
-                answer = await self._ask(
-                    "POST",
-                    "/v1/jobs",
-                    self.submissions,
-                    body=body,
-                    headers={"idempotency-key": idempotency_key},
-                )
+                answer = await self._ask("POST", "/v1/jobs", self.submissions, body=body, headers=headers)
             finally:
                 self._submitting -= 1
+                self._count(answer)
             if answer is not None:
-                self._keep_within_the_limit(answer)
                 if answer.status_code in _NO_API:
                     raise CommandError(f"{self.url} takes no jobs; check PENSTOCK_URL")
                 return answer
+
+    async def _turn(self) -> None:
+        """Returns when one more submission may be sent."""
+        while True:
+            await self.submissions.passed()
+            if self._allowed > 0:
+                self._allowed -= 1
+                return
+            self._answered.clear()
+            await self._answered.wait()
+
+    def _count(self, answer: httpx2.Response | None) -> None:
+        """Keeps within the request limit that the answers tell: passing it would block all of the user's submissions.
+
+        What is under way may not have been counted yet; and until anything is known, one goes ahead alone.
+        """
+        if answer is not None:
+            limit = _REQUESTS_LEFT.search(answer.headers.get("ratelimit", ""))
+            self._allowed = int(limit[1]) - self._submitting if limit else math.inf
+            if limit and self._allowed <= 0:
+                self.submissions.close(float(limit[2]), "the request limit is used up")
+        if not self._submitting:
+            self._allowed = max(1, self._allowed)
+        self._answered.set()
 
     async def _ask(
         self,
@@ -174,12 +197,6 @@ class Api:
             return None
         gate.succeeded()
         return answer
-
-    def _keep_within_the_limit(self, answer: httpx2.Response) -> None:
-        """Waits before the request limit, not behind it: passing it would block all of the user's submissions."""
-        match = _REQUESTS_LEFT.search(answer.headers.get("ratelimit", ""))
-        if match is not None and int(match[1]) <= self._submitting:
-            self.submissions.close(float(match[2]), "the request limit is used up")
 
 
 def _retry_after_s(answer: httpx2.Response) -> float | None:

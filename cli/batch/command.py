@@ -114,9 +114,7 @@ def batch(
         )
         raise typer.Exit(130)
     if sums.failed or sums.bad:
-        raise CommandError(
-            f"{sums.failed + sums.bad:,} lines have an error instead of an answer, see {target}"
-        )
+        raise CommandError(f"{_lines(sums.failed + sums.bad)} without an answer; {target} says why")
 
 
 def _opened(source: Path, target: Path, options: Options, told: dict[str, str], *, skip_bad: bool) -> Journal:

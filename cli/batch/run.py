@@ -1,8 +1,8 @@
 """A batch under way: some tasks submit line after line, one follows the jobs, one saves what is known.
 
 Following costs the service little, however many jobs there are: the oldest is waited for in a held request, and when
-that returns, pages of the job list tell of all others. A round takes at least ROUND_S, and up to CALM_S where nothing
-ends.
+that returns, it may be time for some pages of the job list, which tell of all others: so often that a page tells of
+about one end.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from cli.batch.api import Api, Clock
 from cli.batch.journal import Journal, Sums, Waiting
 from cli.batch.lines import Defaults, LineError, Request, read_raw, read_request
 from cli.batch.output import Output, gone_line, job_line, refused_line
+from cli.client import LONGEST_WAIT_S
 from cli.errors import CommandError
 from cli.wire import Job, JobList
 
@@ -29,7 +30,9 @@ EXPIRES_AFTER_S = 604_800
 PAGE_JOBS = 100
 """The most that the job list tells at once."""
 ROUND_S = 1.0
-CALM_S = 10
+"""The service is asked no more often than that, however fast jobs end."""
+CALM_S = 30.0
+"""The list is looked at no less often than that, however slowly they do."""
 SAVE_S = 0.5
 
 
@@ -167,20 +170,25 @@ class Run:
 
     async def _follow(self) -> None:
         """Round after round until no job is left and none will come."""
-        patience_s = 1
+        pause_s = ROUND_S
+        look_at_s = self._clock.now_s() + pause_s
         while self._jobs or not self._all_submitted:
             if not self._jobs:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
             began_s, ended_before = self._clock.now_s(), self.sums.ended
-            await self._look_at(min(self._jobs), wait_s=patience_s)
-            await self._look_at_all()
+            wait_s = min(LONGEST_WAIT_S, max(1, round(look_at_s - began_s)))
+            await self._look_at(min(self._jobs), wait_s=wait_s)
+            if self._clock.now_s() >= look_at_s:
+                told_before = self.sums.ended
+                pages = await self._look_at_all()
+                # As often as makes a page tell of one end: seldom where few end, at once where many do.
+                news = max(self.sums.ended - told_before, pages / 2)
+                pause_s = min(CALM_S, max(ROUND_S, pause_s * pages / news if pages else CALM_S))
+                look_at_s = self._clock.now_s() + pause_s
             if self.sums.ended > ended_before:
-                patience_s = 1
                 self._api.made_room()
-            else:
-                patience_s = min(CALM_S, 2 * patience_s)
             self._changed.set()
             if self._jobs or not self._all_submitted:
                 await self._clock.sleep(max(0.0, ROUND_S - (self._clock.now_s() - began_s)))
@@ -196,13 +204,12 @@ class Run:
             self._journal.ended(number, "failed", gone_line(job_id, self._journal.custom_id(number)))
             self.sums.failed += 1
 
-    async def _look_at_all(self) -> None:
-        """All jobs by pages of the list, newest first, passing over stretches that are none of ours."""
+    async def _look_at_all(self) -> int:
+        """All jobs by pages of the list, newest first, passing over stretches that are none of ours: how many pages."""
         left = sorted(self._jobs, reverse=True)
+        pages = 0
         while left:
-            if len(left) == 1:
-                await self._look_at(left[0])
-                return
+            pages += 1
             params: dict[str, str | int] = {"after": _after(left[0]), "limit": PAGE_JOBS}
             answer = await self._api.read("/v1/jobs", params)
             page = _read(JobList, answer)
@@ -214,6 +221,7 @@ class Run:
             left = [job_id for job_id in left if job_id < last]
             for job_id in missing:
                 await self._look_at(job_id)
+        return pages
 
     def _take(self, job: Job) -> None:
         """What is known of a job now."""

@@ -1,12 +1,14 @@
 """What the tests of the command line share: commands run in this process, as a user would type them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from cli.main import main
+from tests.cli.running import RunningUp, running_up
+from tests.simulator.process import SimulatorProcess, started
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,18 @@ class Done:
 
 
 Run = Callable[..., Done]
+As = Callable[..., Done]
+
+CONFIG = """\
+tiers:
+  free: {{requests_per_minute: 3, block_s: 60, tokens_per_day: 50000}}
+  pro: {{tokens_per_day: 500000}}
+providers:
+  simulator:
+    base_url: {url}/v1
+    models: {{gpt-4o-mini: {{max_output_tokens: 100}}}}
+"""
+ADMIN_KEY = "the-admin-key-of-these-tests"
 
 
 @pytest.fixture
@@ -47,5 +61,44 @@ def penstock(directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
         status = left.value.code
         assert isinstance(status, int)
         return Done(status, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[SimulatorProcess]:
+    with started("answer_tokens=20") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def service(
+    simulator: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, RunningUp]]:
+    """The directory of a service that is up, and the service."""
+    directory = tmp_path_factory.mktemp("service")
+    (directory / "penstock.yaml").write_text(CONFIG.format(url=simulator.url))
+    with running_up(directory, PENSTOCK_ADMIN_KEY=ADMIN_KEY) as up:
+        yield directory, up
+
+
+@pytest.fixture
+def here(service: tuple[Path, RunningUp], penstock: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in the directory of the service, which is told by PENSTOCK_URL."""
+    directory, up = service
+    monkeypatch.chdir(directory)
+    monkeypatch.setenv("PENSTOCK_URL", up.url)
+    return penstock
+
+
+@pytest.fixture
+def mine(here: Run, request: pytest.FixtureRequest) -> As:
+    """Runs a command with a key of a new user, named after the test."""
+    user = request.node.name.removeprefix("test_")[:64]
+    key = here("keys", "create", "--user", user, "--tier", "pro")
+    assert key.status == 0, key.err
+
+    def run(*arguments: str, **environment: str) -> Done:
+        return here(*arguments, **{"PENSTOCK_KEY": key.out.strip(), **environment})
 
     return run
