@@ -74,7 +74,7 @@ class Client:
 
     def call(
         self,
-        method: Literal["GET", "POST"],
+        method: Literal["GET", "POST", "DELETE"],
         path: str,
         *,
         body: JsonValue = None,
@@ -104,7 +104,8 @@ class Client:
         if not answer.is_success:
             raise self._refusal(answer)
         try:
-            return Answer(answer.status_code, answer.text, answer.json(), self._url)
+            json = answer.json() if answer.content else None
+            return Answer(answer.status_code, answer.text, json, self._url)
         except ValueError:
             raise _not_penstock(self._url) from None
 

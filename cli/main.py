@@ -15,6 +15,7 @@ from cli import (
     job_commands,
     key_commands,
     ledger_commands,
+    listen,
     process_commands,
     up,
 )
@@ -63,6 +64,7 @@ app.command(rich_help_panel=CLIENT)(job_commands.get)
 app.command(rich_help_panel=CLIENT)(job_commands.cancel)
 app.command("list", rich_help_panel=CLIENT)(job_commands.list_jobs)
 app.command(rich_help_panel=CLIENT)(batch)
+app.command(rich_help_panel=CLIENT)(listen.listen)
 app.command(rich_help_panel=CLIENT)(account_commands.usage)
 app.command(rich_help_panel=CLIENT)(account_commands.limits)
 app.add_typer(key_commands.app, rich_help_panel=OPERATE)

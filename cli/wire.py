@@ -155,3 +155,25 @@ class CreatedKey(_Wire):
     id: str
     key: str
     user: str
+
+
+class EventJob(_Wire):
+    """What of an event's job is shown."""
+
+    id: str
+    usage: Usage | None = None
+    error: JobError | None = None
+
+
+class Event(_Wire):
+    """A webhook's body."""
+
+    type: str
+    data: EventJob | None = None
+
+
+class NewEndpoint(_Wire):
+    """A webhook endpoint that was made; its secret is shown this once."""
+
+    id: str
+    signing_secret: str

@@ -96,6 +96,7 @@ class Environment(BaseSettings):
         default="http://127.0.0.1:8080", validation_alias="PENSTOCK_URL"
     )
     client_key: Key | None = Field(default=None, validation_alias="PENSTOCK_KEY")
+    webhook_secret: Key | None = Field(default=None, validation_alias="PENSTOCK_WEBHOOK_SECRET")
 
     @model_validator(mode="before")
     @classmethod

@@ -17,6 +17,8 @@ COMMANDS = [
     ("get",),
     ("cancel",),
     ("list",),
+    ("batch",),
+    ("listen",),
     ("usage",),
     ("limits",),
     ("doctor",),

@@ -19,9 +19,9 @@ from tests.docs.service import Service, running_service
 from tests.docs.shell import difference, run
 from tests.simulator.process import started
 
-CLIENTS = {"submit", "get", "cancel", "list", "usage", "limits", "keys", "doctor"}
+CLIENTS = {"submit", "get", "cancel", "list", "batch", "usage", "limits", "keys", "doctor"}
 """What of `penstock` ends by itself and may be run anywhere."""
-NOT_RUN = {"make", "docker", "cp", "echo", "export", "redis-cli"}
+NOT_RUN = {"make", "docker", "cp", "echo", "export", "redis-cli", "tail"}
 """Programs of blocks in `sh` whose commands need what a test has not: containers, a repository to change."""
 
 README = ROOT / "README.md"
