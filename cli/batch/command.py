@@ -34,9 +34,6 @@ def batch(
         typer.Argument(
             metavar="INPUT",
             help="A file with one prompt, chat body or OpenAI batch line a line.",
-            exists=True,
-            dir_okay=False,
-            readable=True,
             show_default=False,
         ),
     ],
@@ -82,6 +79,8 @@ def batch(
 ) -> None:
     """Submit a file line by line, and write the answers to another. Started again, it goes on where it was."""
     environment = Environment.load()
+    if not source.is_file():
+        raise CommandError(f"there is no file {source}", exit_code=2)
     with Client(environment) as client:
         limits = client.call("GET", "/v1/limits").read_as(Limits)
     in_flight = min(in_flight, limits.queued.max_jobs or in_flight)

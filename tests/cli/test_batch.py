@@ -186,5 +186,7 @@ def test_files_that_cannot_be_used_are_told_and_left_alone(mine: As, source: Pat
         assert done.status != 0
         assert done.err.startswith(f"penstock: {file} is ")
         assert file.read_text().startswith("something else")
+    missing = mine("batch", "nowhere.jsonl", "-o", str(target))
+    assert (missing.status, missing.err) == (2, "penstock: there is no file nowhere.jsonl\n")
     same = mine("batch", str(source), "-o", str(source))
     assert same.err == "penstock: the output would overwrite the input; choose another file with -o\n"
