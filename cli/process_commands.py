@@ -43,10 +43,10 @@ def worker(
     ] = None,
     parent: ParentFd = None,
 ) -> None:
-    """Run one worker process. Needs REDIS_URL; SIGTERM drains."""
+    """Run one worker process. Needs REDIS_URL and PENSTOCK_SECRET; SIGTERM drains."""
     lifeline.hold(parent)
     environment = Environment.load(max_jobs=max_jobs)
-    require(environment, "REDIS_URL")
+    require(environment, "REDIS_URL", "PENSTOCK_SECRET")
     configure_logging(environment.log_format, environment.log_level)
     from worker.main import run
 

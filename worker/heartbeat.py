@@ -1,5 +1,5 @@
-"""Keeps the leases of running jobs: a thread with its own loop and connection, so that a briefly busy event loop loses
-none; it falls silent when the main loop has not turned for a lease, so that a hung one does.
+"""Keeps the leases of running jobs and deliveries: a thread with its own loop and connection, so that a briefly busy
+event loop loses none; it falls silent when the main loop has not turned for a lease, so that a hung one does.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from jobs.runner import EpochChanged
 log = structlog.get_logger(__name__)
 
 Leases = Callable[[], list[tuple[str, str]]]
-"""The running jobs whose deadline has not passed, as (id, token); called from the thread."""
+"""What is running and whose deadline has not passed, as (id, token); called from the thread."""
 
 
 class Heartbeat:
@@ -31,6 +31,7 @@ class Heartbeat:
         lease_s: float,
         slots: int,
         leases: Leases,
+        deliveries: Leases,
         on_renewal: Callable[[Renewal], None],
     ) -> None:
         self._url = redis_url
@@ -38,6 +39,7 @@ class Heartbeat:
         self._lease_s = lease_s
         self._slots = slots
         self._leases = leases
+        self._deliveries = deliveries
         self._on_renewal = on_renewal
         self._ticked = time.monotonic()
         self._stop = threading.Event()
@@ -75,6 +77,8 @@ class Heartbeat:
 
     async def _renew(self, claims: Claims) -> None:
         try:
-            self._on_renewal(await claims.renew(self._leases(), slots=self._slots))
+            self._on_renewal(
+                await claims.renew(self._leases(), slots=self._slots, deliveries=self._deliveries())
+            )
         except (RedisError, EpochChanged) as error:
             log.warning("leases not renewed", error=type(error).__name__)

@@ -17,16 +17,22 @@ from jobs import keys
 from jobs.claims import Claims, Renewal
 from jobs.config import Config, ConfigError, ConfigWatcher
 from jobs.connection import connect
-from jobs.environment import Environment
+from jobs.egress import Policy, SystemResolver
+from jobs.environment import Environment, SettingsError
 from jobs.record import ClaimedJob
 from jobs.runner import EpochChanged
 from jobs.store import JobStore
 from jobs.tokens.estimator import TokenEstimator
 from jobs.tokens.vocabulary import preload
+from jobs.webhooks.outbox import Outbox
+from jobs.webhooks.signing import SecretBox
 from worker.dispatch import Dispatcher
 from worker.heartbeat import Heartbeat
 from worker.providers import Providers
-from worker.seam import UNKNOWN, ClaimingWorker
+from worker.seam import UNKNOWN, ClaimingWorker, WakeSleep
+from worker.webhooks.guarded import GuardedClient
+from worker.webhooks.sender import Sender
+from worker.webhooks.settings import forward_proxy
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -63,10 +69,15 @@ async def assembled(
 ) -> AsyncIterator[ClaimingWorker]:
     """A worker that is ready to run; at the end its jobs are handed back and it says goodbye.
 
-    Waits for Redis as long as it takes. Raises ValueError for a Redis URL that cannot be used.
+    Waits for Redis as long as it takes. Raises ValueError for a Redis URL or a proxy that cannot be used, and
+    SettingsError without PENSTOCK_SECRET.
     """
     if environment.redis_url is None:
         raise ValueError("REDIS_URL is not set: a worker needs the Redis that the API uses")
+    if environment.secret is None:
+        raise SettingsError(
+            "PENSTOCK_SECRET: is required; a worker signs webhooks with what the API encrypts"
+        )
     url, name, slots = environment.redis_url, worker_name(), environment.max_jobs
     lease_ms = round(environment.lease_s * 1000)
     async with AsyncExitStack() as stack:
@@ -83,10 +94,12 @@ async def assembled(
 
         redis = client("worker", slots + 10)
         sleeping = client("worker-sleep", 1, WAKE_READ_S)
+        resting = client("sender-sleep", 1, WAKE_READ_S)
         listening = client("worker-stops", 1, None)
         claims = Claims(redis, name, lease_ms=lease_ms)
         store = JobStore(redis, lease_ms=lease_ms)
-        await _until_redis_serves(claims, store, config)
+        outbox = Outbox(redis, name, lease_ms=lease_ms)
+        await _until_redis_serves(claims, store, outbox, config)
         stack.push_async_callback(_goodbye, claims)
 
         tokens = TokenEstimator()
@@ -95,31 +108,37 @@ async def assembled(
         providers = Providers(config)
         stack.push_async_callback(providers.aclose)
         dispatcher = Dispatcher(claims, providers, tokens)
-        heartbeat = _heartbeat(environment, url, name, dispatcher)
+        posting = GuardedClient(Policy.of(config.webhooks), SystemResolver(), proxy=forward_proxy(config))
+        stack.push_async_callback(posting.aclose)
+        sender = Sender(
+            outbox,
+            posting,
+            SecretBox(environment.secret.get_secret_value()),
+            sleep=_sleep_on(resting, keys.WAKE_SENDERS),
+        )
+        heartbeat = _heartbeat(environment, url, name, dispatcher, sender)
         stack.callback(heartbeat.stop)
-
-        async def sleep(seconds: float) -> None:
-            with suppress(RedisError):
-                # redis-py's type says whole seconds; Redis has taken fractions since version 6.
-                await cast(Awaitable[Any], sleeping.blpop([keys.WAKE], timeout=cast(int, seconds)))
+        drain_s = config.longest_timeout_s() if environment.drain_s is None else environment.drain_s
 
         worker = ClaimingWorker(
             [func(run_chat, name="run_chat"), func(hand_on, name=UNKNOWN)],
             claims=claims,
-            sleep=sleep,
+            sleep=_sleep_on(sleeping, keys.WAKE),
             tick=heartbeat.tick,
             redis_pool=ArqRedis(connection_pool=redis.connection_pool),
             max_jobs=slots,
-            drain_s=config.longest_timeout_s() if environment.drain_s is None else environment.drain_s,
+            drain_s=drain_s,
             ctx={"dispatcher": dispatcher},
+            on_signal=sender.stop,
             handle_signals=handle_signals,
         )
         for duty in (
             _sweep(store),
             _hear_stops(listening, name, dispatcher),
-            _follow_config(environment, config, providers, store),
+            _follow_config(environment, config, providers, posting, store),
         ):
             stack.push_async_callback(_ended, asyncio.create_task(duty))
+        stack.push_async_callback(_drained, sender, asyncio.create_task(sender.run()), drain_s)
         stack.push_async_callback(worker.close)
         heartbeat.start()
         log.info("worker started", worker=name, slots=slots, lease_s=environment.lease_s)
@@ -127,7 +146,27 @@ async def assembled(
     log.info("worker stopped", worker=name)
 
 
-def _heartbeat(environment: Environment, url: str, name: str, dispatcher: Dispatcher) -> Heartbeat:
+def _sleep_on(redis: "Redis", tokens: str) -> WakeSleep:
+    async def sleep(seconds: float) -> None:
+        with suppress(RedisError):
+            # redis-py's type says whole seconds; Redis has taken fractions since version 6.
+            await cast(Awaitable[Any], redis.blpop([tokens], timeout=cast(int, seconds)))
+
+    return sleep
+
+
+async def _drained(sender: Sender, running: asyncio.Task[None], drain_s: float) -> None:
+    """What is being sent may come to its end if a signal has begun a drain; else it goes back."""
+    was_told = sender.stopping
+    if not was_told:
+        sender.stop()
+    await asyncio.wait([running])
+    await sender.drain(drain_s if was_told else 0)
+
+
+def _heartbeat(
+    environment: Environment, url: str, name: str, dispatcher: Dispatcher, sender: Sender
+) -> Heartbeat:
     loop = asyncio.get_running_loop()
 
     def leases() -> list[tuple[str, str]]:
@@ -139,6 +178,7 @@ def _heartbeat(environment: Environment, url: str, name: str, dispatcher: Dispat
     def on_renewal(renewal: Renewal) -> None:
         for token in renewal.lost:
             loop.call_soon_threadsafe(dispatcher.lease_lost, token)
+            loop.call_soon_threadsafe(sender.lease_lost, token)
         for job_id in renewal.stop:
             loop.call_soon_threadsafe(dispatcher.stop, job_id)
 
@@ -148,16 +188,18 @@ def _heartbeat(environment: Environment, url: str, name: str, dispatcher: Dispat
         lease_s=environment.lease_s,
         slots=environment.max_jobs,
         leases=leases,
+        deliveries=sender.leases,
         on_renewal=on_renewal,
     )
 
 
-async def _until_redis_serves(claims: Claims, store: JobStore, config: Config) -> None:
+async def _until_redis_serves(claims: Claims, store: JobStore, outbox: Outbox, config: Config) -> None:
     """A worker that exits because Redis is away would only be started again: it waits."""
     while True:
         try:
             await store.start()
             await claims.start()
+            await outbox.start()
             await store.publish(config)
             return
         except RedisError as error:
@@ -199,13 +241,22 @@ async def _hear_stops(redis: "Redis", worker: str, dispatcher: Dispatcher) -> No
 
 
 async def _follow_config(
-    environment: Environment, config: Config, providers: Providers, store: JobStore
+    environment: Environment,
+    config: Config,
+    providers: Providers,
+    posting: GuardedClient,
+    store: JobStore,
 ) -> None:
     """Take up each edit of the configuration; a wrong one is reported, and the old one stays in force."""
     changed = asyncio.Event()
 
     def on_change(new: Config) -> None:
         providers.use(new)
+        posting.policy = Policy.of(new.webhooks)
+        try:
+            posting.proxy = forward_proxy(new)
+        except ValueError as error:
+            log.error("the proxy for webhooks stays as it was", error=str(error))
         changed.set()
 
     def on_error(error: ConfigError) -> None:

@@ -34,7 +34,10 @@ WakeSleep = Callable[[float], Awaitable[None]]
 
 
 class ClaimingWorker(Worker):
-    """Runs claimed jobs. `sleep` waits for a wake token; `tick` is called at least once a second."""
+    """Runs claimed jobs. `sleep` waits for a wake token; `tick` is called at least once a second.
+
+    `on_signal` is called with each signal to drain: what runs beside the jobs is to do the same.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class ClaimingWorker(Worker):
         max_jobs: int,
         drain_s: float,
         ctx: dict[Any, Any],
+        on_signal: Callable[[], None] = lambda: None,
         burst: bool = False,
         handle_signals: bool = True,
     ) -> None:
@@ -64,6 +68,7 @@ class ClaimingWorker(Worker):
         self._claims = claims
         self._sleep = sleep
         self._tick = tick
+        self._on_signal = on_signal
         self._sequence = 0
         self._failures = 0
         self._asking: asyncio.Task[Claim] | None = None
@@ -169,6 +174,7 @@ class ClaimingWorker(Worker):
 
     def handle_sig_wait_for_completion(self, signum: Signals) -> None:
         """The first signal lets running jobs finish within the drain; a second one ends the drain at once."""
+        self._on_signal()
         if self._draining:
             log.warning("second signal: the drain ends now", signal=signum.name, running=len(self.tasks))
             self.handle_sig(signum)

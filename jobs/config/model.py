@@ -80,10 +80,14 @@ class Provider(_Settings):
 
 
 class Webhooks(_Settings):
-    """Where deliveries may go besides https on public addresses."""
+    """Where deliveries may go besides https on public addresses, and through which proxy, if any.
+
+    `forward_proxy_env` names the environment variable that holds the proxy's URL.
+    """
 
     allow_http: bool = False
     allow: Annotated[tuple[Annotated[str, AfterValidator(text.allow_entry)], ...], Field(strict=False)] = ()
+    forward_proxy_env: Annotated[str, AfterValidator(text.proxy_variable)] | None = None
 
 
 class Retention(_Settings):

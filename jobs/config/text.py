@@ -43,6 +43,16 @@ def variable_name(name: str) -> str:
     return name
 
 
+def proxy_variable(name: str) -> str:
+    """The name of an environment variable that holds the URL of a proxy."""
+    if not _VARIABLE_NAME.fullmatch(name):
+        raise refused(
+            "must be the name of the environment variable that holds the proxy's URL, in capitals, such as "
+            "WEBHOOK_PROXY; not the URL itself, which may have a password in it"
+        )
+    return name
+
+
 def base_url(url: str) -> str:
     """A provider's address, without a slash at its end."""
     http_url(url)

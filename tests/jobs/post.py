@@ -19,9 +19,9 @@ URL = "https://hooks.example.com/in"
 CODES: dict[Outcome, int | None] = {"delivered": 204, "failed": 500, "gone": 410, "ours": None}
 
 
-def own_url(user: str = ALICE, url: str = URL) -> dict[str, Any]:
-    """The fields of a submission with its own webhook_url."""
-    target = parse(url, Policy.of(Webhooks()))
+def own_url(user: str = ALICE, url: str = URL, *allow: str) -> dict[str, Any]:
+    """The fields of a submission with its own webhook_url, where `allow` lets it go there."""
+    target = parse(url, Policy.of(Webhooks(allow=allow)))
     assert isinstance(target, Target)
     return {"webhook_url": url, "webhook_lane": own_lane(user, target)}
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 DEADLINE_S = 20.0
+SECRET = "a secret of the tests"
 PROMPT_TOKENS, OUTPUT_TOKENS = 40, 60
 
 
@@ -35,6 +36,7 @@ class Line:
     folder: Path
     simulator: RunningSimulator
     provider: dict[str, Any] = field(default_factory=dict)
+    webhooks: dict[str, Any] = field(default_factory=dict)
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
     @property
@@ -48,6 +50,7 @@ class Line:
             {
                 "tiers": {"free": {"tokens_per_day": 5000, "block_s": 0}, "open": {}},
                 "providers": {"sim": provider | self.provider},
+                "webhooks": self.webhooks,
             }
         )
 
@@ -64,6 +67,7 @@ class Line:
     async def worker(self, **environment: str | float | Path) -> AsyncIterator[ClaimingWorker]:
         """A worker that claims until the block ends; what then still runs is handed back."""
         given: dict[str, str | float | Path] = {"redis_url": self.redis_url, "lease_s": 2, "max_jobs": 20}
+        given["secret"] = SECRET
         # A file that is not there: this configuration is given, and not followed.
         given["config_path"] = self.folder / "none.yaml"
         async with assembled(

@@ -49,6 +49,11 @@ class Receiver(RawProvider):
         return int(self.address.rpartition(":")[2])
 
     @property
+    def authority(self) -> str:
+        """Its name and port, as an operator allows them."""
+        return f"{HOST}:{self.port}"
+
+    @property
     def url(self) -> str:
         """Its URL under the name hooks.example.com."""
         return f"{'https' if self._tls else 'http'}://{HOST}:{self.port}/in?a=b"

@@ -57,7 +57,7 @@ class Failed:
 
 
 class GuardedClient:
-    """Posts deliveries; one for all of a worker's. `policy` may be replaced when the configuration changes.
+    """Posts deliveries; one for all of a worker's. `policy` and `proxy` may be replaced when the configuration changes.
 
     `ssl_context` is what receivers' certificates are verified with (by default the system's authorities, or
     those of SSL_CERT_FILE). `proxy` is a forward proxy for everything; it gets checked addresses too.
@@ -75,7 +75,7 @@ class GuardedClient:
     ) -> None:
         self.policy = policy
         self._resolver = resolver
-        self._proxy = proxy
+        self.proxy = proxy
         self._ssl_context = ssl_context or httpcore2.default_ssl_context()
         self._total_s = total_s
         self._lookup_s = lookup_s
@@ -116,13 +116,13 @@ class GuardedClient:
         await self._kept.aclose()
 
     async def _deliver(self, url: str, body: bytes, headers: Mapping[str, str], answer: "_Answer") -> None:
-        policy = self.policy
+        policy, proxy = self.policy, self.proxy
         target = parse(url, policy)
         if isinstance(target, Refused):
             raise _refusal(target)
         request = _request(target, body, headers)
-        # With the policy, so that no connection outlives the policy that let it through.
-        key = (policy, target.scheme, target.host, target.port)
+        # With the policy and the proxy, so that no connection outlives what let it through.
+        key = (policy, proxy, target.scheme, target.host, target.port)
         kept = await self._kept.take(key)
         if kept is not None:
             try:
@@ -138,7 +138,7 @@ class GuardedClient:
             connect_s=CONNECT_S,
             answer_max_bytes=ANSWER_MAX_BYTES,
             ssl_context=self._ssl_context,
-            proxy=self._proxy,
+            proxy=proxy,
         )
         connection = httpcore2.AsyncHTTPConnection(
             request.url.origin,
