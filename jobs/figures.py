@@ -112,6 +112,7 @@ class Figures:
     names: tuple[NameFigures, ...]
     pools: tuple[PoolFigures, ...]
     workers: tuple[WorkerFigures, ...]
+    running: int
     due_soon: int
     held: str
 
@@ -158,6 +159,7 @@ def _figures(v: dict[str, Any]) -> Figures:
         names=tuple(_name(name) for name in v["names"]),
         pools=tuple(_pool(pool) for pool in v["pools"]),
         workers=tuple(WorkerFigures(one["slots"], one["running"]) for one in v["workers"]),
+        running=v["running"],
         due_soon=v["soon"],
         held=v["held"],
     )

@@ -7,7 +7,7 @@
 --          pools: [{pool, accounting, estimates, scopes: [{kt, kr limits as configured, lt, lr limits in force, t f r
 --            tokens charged, in flight, requests}], pu paused until, call: {n calls seen; means of one: ms, prompt,
 --            completion, held tokens}}];
---          workers: [{slots, running}]; soon: jobs due within a minute; held: what scaling.lua keeps}
+--          workers: [{slots, running}]; running: jobs, also of silent workers; soon: jobs due within a minute; held: what scaling.lua keeps}
 -- Touches  figures.lua, pace.lua, and what is read: config:*, backlog:*, lanes, due, job:*, window:*, learned:*, pause:*,
 --          workers, worker:*, asleep, midnight, crowded, scaling
 -- Nothing is looked at job by job: beyond MOST_LOOKS users or due jobs, what is found in so many of them stands for all.
@@ -129,5 +129,6 @@ end
 
 return cjson.encode({
   now = now, counters = figures.totals(), bounds = figures.bounds(), names = waiting, pools = states, workers = workers,
-  soon = redis.call('ZCOUNT', key.DUE, '-inf', int(now + SOON_MS)), held = scaling.held(),
+  running = redis.call('ZCARD', key.LEASES), soon = redis.call('ZCOUNT', key.DUE, '-inf', int(now + SOON_MS)),
+  held = scaling.held(),
 })
