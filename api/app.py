@@ -18,14 +18,16 @@ from api.direct import DirectRoute
 from api.durability import Durability
 from api.edge import Edge
 from api.openapi import describe
+from api.rejections import Rejections
 from api.retraction import Retractions
-from api.routes import health, jobs, keys, limits, operators, users
+from api.routes import health, jobs, keys, limits, operations, operators, users
 from api.service import Service
 from api.subscription import Subscription
 from api.waiting import Waiters
 from jobs.config import Config, ConfigError, ConfigWatcher
 from jobs.dead import DeadJobs
 from jobs.environment import Environment, SettingsError
+from jobs.figures import FiguresStore
 from jobs.keys import DONE, KEYS_CHANGED
 from jobs.pools import Pools
 from jobs.store import JobStore
@@ -96,11 +98,15 @@ def create_app(
         authenticator.hearing(heard)
         waiters.hearing(heard)
 
+    figures = FiguresStore(redis, lease_ms=round(environment.lease_s * 1000), clock=clock)
     service = Service(
         config=config,
         store=store,
         pools=Pools(redis, clock=clock),
         dead=DeadJobs(redis, clock=clock),
+        figures=figures,
+        worker_slots=environment.max_jobs,
+        rejections=Rejections(figures),
         users=accounts,
         usage=UsageLedger(redis),
         estimator=TokenEstimator(),
@@ -136,6 +142,7 @@ def create_app(
     users.add(app, service)
     keys.add(app, service, pepper)
     operators.add(app, service)
+    operations.add(app, service)
     # Routes are tried in their order.
     app.router.routes.extend(description)
     return app
@@ -152,6 +159,7 @@ def _lifespan(service: Service, environment: Environment) -> Any:
             background.start(service.subscription.run(), "subscription")
             background.start(repeat("sweep", SWEEP_INTERVAL_S, service.sweep), "sweep")
             background.start(repeat("retract", SWEEP_INTERVAL_S, service.retractions.work), "retract")
+            background.start(repeat("rejections", SWEEP_INTERVAL_S, service.rejections.write), "rejections")
             background.start(repeat("touch", TOUCH_INTERVAL_S, service.authenticator.note_uses), "touch")
             background.start(_watch(service, environment, background), "configuration")
             yield

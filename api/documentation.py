@@ -299,6 +299,26 @@ RESUME: Final = _operation(
     parameters=(_path("provider", {"type": "string", "minLength": 1}),),
     headers=_NEVER_KEPT,
 )
+_OPEN: Final = (
+    "Takes a key with the scope `metrics`, or none where the configuration says `open_metrics: true`."
+)
+SCALING: Final = _operation(
+    "scaling",
+    "operations",
+    "How many workers are worth running now, and why",
+    answers={200: "Scaling"},
+    headers=_NEVER_KEPT,
+    description=_OPEN,
+)
+METRICS: Final = _operation(
+    "metrics",
+    "operations",
+    "Metrics as text for Prometheus",
+    answers={200: "Metrics"},
+    headers=_NEVER_KEPT,
+    description=_OPEN,
+    media_type="text/plain",
+)
 DEAD: Final = _operation(
     "list_dead_jobs",
     "admin",

@@ -167,6 +167,22 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "KeyList": _page(_KEY, "id"),
     "Provider": _PROVIDER,
     "ProviderList": {"object": "list", "data": [_PROVIDER]},
+    "Scaling": {
+        "workers": {"current": 2, "recommended": 5, "useful_max": 6},
+        "bound_by": "demand",
+        "reason": "openai/gpt-4o-mini: 90,000 tokens/min can be sent of 100,000; a worker with 1 slot "
+        "carries 19,742 at 3.1 s and 1,020 tokens a job",
+        "pools": [
+            {
+                "provider": "openai",
+                "model": "gpt-4o-mini",
+                "tokens_per_minute": {"limit": 100_000, "used": 10_000},
+                "queued_jobs": 1240,
+                "queued_tokens": 1_250_000,
+                "drain_seconds": 750,
+            }
+        ],
+    },
     "Health": {"status": "ok"},
     "Problem": {
         "type": "urn:penstock:error:unknown_model",

@@ -282,6 +282,27 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
     "ProviderList": _object(
         {"object": {"const": "list"}, "data": {"type": "array", "items": ref("Provider")}}
     ),
+    "Scaling": _object(
+        {
+            "workers": _object({"current": _COUNT, "recommended": _COUNT, "useful_max": _MAYBE_INT}),
+            "bound_by": {"enum": [None, "provider_tokens", "provider_requests", "provider_paused", "demand"]},
+            "reason": _TEXT,
+            "pools": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "provider": _TEXT,
+                        "model": _TEXT,
+                        "tokens_per_minute": _object({"limit": _MAYBE_INT, "used": _COUNT}),
+                        "queued_jobs": _COUNT,
+                        "queued_tokens": _COUNT,
+                        "drain_seconds": _MAYBE_INT,
+                    }
+                ),
+            },
+        }
+    ),
+    "Metrics": _TEXT,
     "UserList": _list_of("User"),
     "NewKey": _object(
         {

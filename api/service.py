@@ -16,14 +16,17 @@ from api.blocks import Blocks
 from api.body import read_json
 from api.durability import Durability
 from api.errors import FieldError, invalid, problem_of, unavailable
+from api.rejections import Rejections
 from api.retraction import Retractions
 from api.subscription import Subscription
 from api.waiting import Waiters, until_gone
 from jobs.config import Config
 from jobs.dead import DeadJobs
+from jobs.figures import Figures, FiguresStore
 from jobs.pools import Pools
 from jobs.record import JobView, LimitsView, NewJob, SubmitRefused, Submitted
 from jobs.runner import EpochChanged
+from jobs.scaling import Advice, advise
 from jobs.store import JobStore
 from jobs.tokens.estimator import TokenEstimator
 from jobs.usage import UsageLedger
@@ -45,6 +48,9 @@ class Service:
     store: JobStore
     pools: Pools
     dead: DeadJobs
+    figures: FiguresStore
+    worker_slots: int
+    rejections: Rejections
     users: Users
     usage: UsageLedger
     estimator: TokenEstimator
@@ -69,6 +75,7 @@ class Service:
             await self.store.start()
             await self.pools.start()
             await self.dead.start()
+            await self.figures.start()
             await self.store.publish(self.config)
             self.ready = True
         finally:
@@ -92,6 +99,19 @@ class Service:
         principal = await self.authenticator.authenticate(scope, self.config)
         principal.require(*scopes)
         return principal
+
+    async def operations_reader(self, scope: Scope) -> None:
+        """Whoever reads metrics: a key with that scope, or anybody where they are open. Raises Problem."""
+        if not self.config.open_metrics or not self.ready:
+            await self.principal(scope, "metrics")
+
+    async def advice(self) -> tuple[Figures, Advice]:
+        """The figures, and how many workers they advise, which is kept for the next to be asked."""
+        figures = await self.figures.read()
+        advice = advise(figures, slots=self.worker_slots)
+        if advice.held != figures.held:
+            await self.figures.hold(figures.held, advice.held)
+        return figures, advice
 
     async def admin_body(self, request: Request) -> dict[str, object]:
         """The body of an administrator's request. Raises Problem."""

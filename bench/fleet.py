@@ -12,8 +12,8 @@ import heapq
 import itertools
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -127,7 +127,7 @@ class Fleet:
         self._at(0, "sweep")
         self._at(1, "ask")
         self._at(1, "arrival")
-        acts = {
+        acts: dict[str, Callable[[Any], Awaitable[None]]] = {
             "sweep": self._sweep, "ask": self._ask, "arrival": self._arrival, "end": self._end, "look": self._look,
             "start": self._start_worker, "renew": self._renew,
         }  # fmt: skip
@@ -224,7 +224,7 @@ async def play(redis: Redis, case: Case, seed: int = 1) -> list[Sample]:
 
 
 def settled_after(samples: Sequence[Sample], case: Case, step: int) -> tuple[int, int, int]:
-    """Of a step in load: seconds to the last change of `recommended`, and the fewest and most advised after SETTLED_S."""
+    """Seconds from a step in load to the last change of advice, and the fewest and most advised after SETTLED_S."""
     since = case.load[step][0]
     until = case.load[step + 1][0] if step + 1 < len(case.load) else case.end_s
     seen = [sample for sample in samples if since <= sample.second < until]
@@ -250,11 +250,7 @@ async def main() -> None:
     if chosen.plot:
         _plot(runs, chosen.plot)
     if chosen.json:
-        print(
-            json.dumps(
-                {name: [sample.__reduce__()[2] for sample in samples] for name, samples in runs.items()}
-            )
-        )
+        print(json.dumps({name: [asdict(sample) for sample in samples] for name, samples in runs.items()}))
         return
     for name, samples in runs.items():
         _show(next(case for case in CASES if case.name == name), samples)

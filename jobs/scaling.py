@@ -228,7 +228,7 @@ def _why(figures: Figures, loads: dict[str, _Load], slots: int) -> tuple[Bound, 
         )
         wanted += f" of {most:,.0f} {unit}/min" if unit == "requests" else f" of {most:,.0f}"
     return bound_by, (
-        f"{load.figures.pool}: {wanted}; a worker of {slots} slots carries {carried:,.0f} "
+        f"{load.figures.pool}: {wanted}; a worker with {slots} slot{'' if slots == 1 else 's'} carries {carried:,.0f} "
         f"at {call.seconds:,.1f} s and {each:,.0f} tokens a job"
     )
 

@@ -10,6 +10,7 @@ from ulid import ULID
 
 from api import documentation as doc
 from api.answers import Answer, Empty, Header
+from api.auth import Principal
 from api.body import beside, canonical, encode, header_values, read_json
 from api.errors import DO_NOT_RETRY, Problem, job_not_found, problem_of, retry_after
 from api.events import event_stream
@@ -38,13 +39,31 @@ class Jobs:
 
     async def submit(self, request: Request) -> Response:
         """From a request to a queued job: one round trip to Redis."""
-        service, scope = self._service, request.scope
-        principal = await service.principal(scope, "jobs")
-        key = idempotency_key(scope)
+        service = self._service
+        principal = await service.principal(request.scope, "jobs")
         blocked = service.blocks.standing(principal.user)
         if blocked is not None:
+            service.rejections.count("rate_limited", blocked.tier)
             raise rate_limited(blocked, (blocked.blocked_until_ms or 0) - blocked.now_ms)
+        try:
+            job = await self._read(request, principal)
+        except Problem as problem:
+            service.rejections.count(problem.code)
+            raise
+        outcome = await service.submit(job)
+        if not isinstance(outcome, Submitted):
+            service.rejections.count(outcome.reason, outcome.limits.tier)
+            if outcome.reason == "rate_limited":
+                service.blocks.remember(outcome.limits)
+            raise refusal(
+                outcome, estimated_tokens=job.estimated_tokens, upgrade_url=service.config.upgrade_url
+            )
+        return await self._accepted(request, outcome, preferred_wait_s(request.scope))
 
+    async def _read(self, request: Request, principal: Principal) -> NewJob:
+        """The job that is asked for, with its estimate; it fits what serves it. Raises Problem."""
+        service, scope = self._service, request.scope
+        key = idempotency_key(scope)
         limits = service.config.limits
         body = await read_json(scope, request.receive, limit_bytes=limits.body_bytes)
         submission = read_submission(body.value, now_s=service.now_ms() / 1000)
@@ -56,17 +75,8 @@ class Jobs:
             submission.body, pools, body_bytes=body.raw_bytes, stop_above_tokens=limits.prompt_tokens
         )
         check_fit(submission.body, estimate, pools, prompt_limit_tokens=limits.prompt_tokens)
-
         digest = await beside(body.raw_bytes, _digest, body.value) if key else ""
-        job = _new_job(submission, provider_body, estimate, principal.user, key, digest, principal.anonymous)
-        outcome = await service.submit(job)
-        if not isinstance(outcome, Submitted):
-            if outcome.reason == "rate_limited":
-                service.blocks.remember(outcome.limits)
-            raise refusal(
-                outcome, estimated_tokens=estimate.total_tokens, upgrade_url=service.config.upgrade_url
-            )
-        return await self._accepted(request, outcome, preferred_wait_s(scope))
+        return _new_job(submission, provider_body, estimate, principal.user, key, digest, principal.anonymous)
 
     async def _accepted(self, request: Request, outcome: Submitted, wait_s: int) -> Response:
         job, limits = outcome.job, outcome.limits
