@@ -17,6 +17,7 @@ WAITS_FOR: Final = (
     "backoff",
 )  # fmt: skip
 """The values of `blocked_on`; none: about to start."""
+OUTCOMES: Final = ("delivered", "retried", "failed")
 TOKEN_TYPES: Final = ("prompt", "completion", "cached")
 
 
@@ -155,6 +156,10 @@ def _tokens(figures: Figures) -> Iterator[Metric]:
 
 
 def _fleet(figures: Figures, advice: Advice) -> Iterator[Metric]:
+    outcomes = {(outcome,): 0 for outcome in OUTCOMES} | figures.labelled("delivery")
+    yield _counter(
+        "webhook_deliveries", "Attempts to deliver webhooks, by what came of them.", ("outcome",), outcomes
+    )
     busy = sum(worker.running for worker in figures.workers)
     slots: dict[tuple[str, ...], float] = {
         ("busy",): busy,

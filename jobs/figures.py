@@ -102,7 +102,10 @@ class WorkerFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Everything at the moment `now_ms`. `counters` by the fields of figures.lua; `held`: see jobs/scaling.py."""
+    """Everything at the moment `now_ms`. `counters` by the fields of figures.lua; `held`: see jobs/scaling.py.
+
+    `due_soon`: jobs, and webhooks' receivers, that are due within a minute or being delivered to.
+    """
 
     now_ms: int
     counters: Mapping[str, int]

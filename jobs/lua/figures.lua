@@ -9,6 +9,7 @@
 --       e <tier> <name> <state> <wait ms> <whole ms> <pool> <ms> <0|1> <prompt> <completion> <cached> <held>
 --                                      a job has ended, and with it an attempt; -1 and '-' for what there is none of
 --       l <tokens>                     an attempt was lost that the provider may have charged
+--       d <outcome>                    a webhook was delivered, is to be retried, or has failed
 --   figures       hash of counters that only grow: '<what> <labels>' -> total; histograms '<what> <bucket>', '<what> sum'
 -- @use clock
 -- @use keys
@@ -55,6 +56,7 @@ local function sums_of(events)
   end
   function count.c(text) attempt(string.match(text, '^c (%S+) (%S+) (%S+)')) end
   function count.l(text) add('lost', tonumber(string.sub(text, 3))) end
+  function count.d(text) add('delivery ' .. string.sub(text, 3), 1) end
   function count.e(text)
     local tier, name, state, wait, whole, pool, ms, throttled, prompt, completion, cached, held = string.match(text,
       '^e (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
@@ -119,6 +121,9 @@ end
 
 -- An attempt was lost that the provider may have charged.
 function figures.lost(tokens) note('l ' .. int(tokens)) end
+
+-- An attempt to deliver a webhook is over. outcome: 'delivered', 'retried' or 'failed'.
+function figures.delivery(outcome) note('d ' .. outcome) end
 
 -- Counters that Python counted: a field and a number each.
 function figures.add(field, n)

@@ -7,9 +7,10 @@
 --          pools: [{pool, accounting, estimates, scopes: [{kt, kr limits as configured, lt, lr limits in force, t f r
 --            tokens charged, in flight, requests}], pu paused until, call: {n calls seen; means of one: ms, prompt,
 --            completion, held tokens}}];
---          workers: [{slots, running}]; running: jobs, also of silent workers; soon: jobs due within a minute; held: what scaling.lua keeps}
+--          workers: [{slots, running}]; running: jobs, also of silent workers; soon: jobs, and receivers of webhooks, due
+--          within a minute, and deliveries under way; held: what scaling.lua keeps}
 -- Touches  figures.lua, pace.lua, and what is read: config:*, backlog:*, lanes, due, job:*, window:*, learned:*, pause:*,
---          workers, worker:*, asleep, midnight, crowded, scaling
+--          workers, worker:*, asleep, midnight, crowded, outbox:lanes, outbox:leases, scaling
 -- Nothing is looked at job by job: beyond MOST_LOOKS users or due jobs, what is found in so many of them stands for all.
 -- @use epoch
 -- @use record
@@ -127,8 +128,11 @@ for _, worker in ipairs(redis.call('ZRANGEBYSCORE', key.WORKERS, int(now - lease
   if told[1] then workers[#workers + 1] = {slots = tonumber(told[1]), running = tonumber(told[2])} end
 end
 
+local soon = redis.call('ZCARD', key.DELIVERY_LEASES)
+for _, k in ipairs({key.DUE, key.OUTBOX}) do soon = soon + redis.call('ZCOUNT', k, '-inf', int(now + SOON_MS)) end
+
 return cjson.encode({
   now = now, counters = figures.totals(), bounds = figures.bounds(), names = waiting, pools = states, workers = workers,
-  running = redis.call('ZCARD', key.LEASES), soon = redis.call('ZCOUNT', key.DUE, '-inf', int(now + SOON_MS)),
+  running = redis.call('ZCARD', key.LEASES), soon = soon,
   held = scaling.held(),
 })

@@ -22,6 +22,7 @@
 -- @use wake
 -- @use endpoints
 -- @use receiver
+-- @use figures
 
 local outbox = {}
 local MOST_A_USER, MOST_KEPT, MOST_AT_ONCE = 80, 20, 50
@@ -124,6 +125,7 @@ end
 -- A delivery has come to its end: 'delivered' or 'failed'. why: set if it failed without an attempt that could say so.
 local function conclude(id, head, status, why, now)
   head.st, head.due, head.why = status, nil, why
+  figures.delivery(status)
   redis.call('ZREM', key.waiting(head.l), id)
   redis.call('ZREM', key.DELIVERY_ENDS, id)
   local kept = FAILED_KEPT_MS
@@ -199,6 +201,7 @@ end
 
 -- Lets a delivery wait for its next attempt, unless its schedule ends before.
 local function again(id, head, after, now)
+  figures.delivery('retried')
   head.due = math.floor(now + after)
   if head.due >= head.x then return conclude(id, head, 'failed', nil, now) end
   save(id, head)

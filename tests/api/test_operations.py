@@ -32,6 +32,7 @@ LABELS = {
     "penstock_reservation_refunded_tokens": set(),
     "penstock_reservation_overrun_tokens": set(),
     "penstock_lost_attempt_tokens": set(),
+    "penstock_webhook_deliveries": {"outcome"},
     "penstock_workers": set(),
     "penstock_worker_slots": {"state"},
     "penstock_workers_recommended": set(),

@@ -20,6 +20,7 @@ from tests.jobs.builders import (
     config,
     provider,
 )
+from tests.jobs.post import Post, own_url
 
 
 async def figures_store(desk: Desk) -> FiguresStore:
@@ -232,6 +233,23 @@ async def test_a_worker_counts_while_it_is_heard_of(server: Redis) -> None:
     await first.renew(job)
     desk.clock.advance(1)
     assert len((await figures_of(desk)).workers) == 1
+
+
+async def test_deliveries_are_counted_and_need_a_worker_while_they_are_due(server: Redis) -> None:
+    desk = await Desk.open(server)
+    post = await Post.open(desk)
+    sender = await post.sender()
+    await post.finished_job(**own_url())
+    assert (await figures_of(desk)).due_soon == 1
+    [claimed] = await sender.take()
+    assert (await figures_of(desk)).due_soon >= 1
+    await sender.settle(await sender.prepare(claimed), "failed")
+    assert (await figures_of(desk)).due_soon == 1
+    desk.clock.advance(5 * SECOND_MS)
+    await sender.send()
+    figures = await figures_of(desk)
+    assert figures.labelled("delivery") == {("retried",): 1, ("delivered",): 1}
+    assert figures.due_soon == 0
 
 
 async def test_what_was_advised_is_kept_unless_another_was_quicker(server: Redis) -> None:
