@@ -6,7 +6,7 @@
 #   make lock ARGS=--upgrade          make bench ONLY=front
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench openapi audit replay bugs lock chaos soak chaos-bugs fmt clean
+.PHONY: help demo test fuzz bench openapi audit replay bugs lock chaos soak chaos-bugs fmt clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -49,6 +49,7 @@ help:
 	@echo 'make demo    run the whole service on this machine and send it some jobs (ARGS=--exit: end after that)'
 	@echo 'make test    every check that CI runs: format, lint, types, import rules, tests (PYTEST_ARGS=...)'
 	@echo 'make bench   measure it beside what is used instead, into bench/results/ and docs/performance.md (ONLY=front)'
+	@echo 'make fuzz    send the API what schemathesis thinks of, and more of the kind (CASES=100000 SEED=...)'
 	@echo 'make replay  tell what happens in a schedule of the simulation (SEED=7), or play many (SEED=0-9999)'
 	@echo 'make bugs    put known bugs in, one at a time, and list which schedule of the simulation catches each'
 	@echo 'make soak    kill, freeze and cut off real processes by new schedules (MINUTES=...)'
@@ -79,6 +80,9 @@ audit: $(INSTALLED)
 	@.venv/audit/bin/python -m pip --disable-pip-version-check install -q pip-audit
 	@.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock -r requirements-build.lock \
 	  -r requirements-dev.lock $(ARGS)
+
+fuzz: $(INSTALLED)
+	@$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))
 
 openapi: $(INSTALLED)
 	@$(BIN)/python -m tests.api.openapi_file

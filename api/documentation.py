@@ -145,7 +145,7 @@ EVENTS: Final = _operation(
     "job_events",
     "jobs",
     "A job's changes as server-sent events",
-    answers={200: "EventStream", 204: None},
+    answers={200: "JobEvent", 204: None},
     problems=(404,),
     parameters=(_IN_PATH, _header("Last-Event-ID", {"type": "string"}, "The last event you have.")),
     media_type="text/event-stream",
@@ -175,8 +175,7 @@ USAGE: Final = _operation(
             "group_by",
             {
                 "type": "string",
-                "pattern": "^((day|model|user)(,(day|model|user))*)?$",
-                "maxLength": 256,
+                "pattern": "^((day|model|user)(,(day|model|user)){0,2})?$",
                 "default": "day,model",
             },
             "Some of day, model and (admin) user; with none of them, only the total counts.",

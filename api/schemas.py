@@ -169,11 +169,25 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "webhook": {"type": "object"},
         }
     ),
-    "EventStream": {
-        "type": "string",
-        "description": "Server-sent events: `status` with the job now and on each change, then `done` with the job. "
-        "An event's `id` is what Last-Event-ID takes.",
-    },
+    "JobEvent": _object(
+        {
+            "event": {
+                "enum": ["status", "done"],
+                "description": "`status` now and on each change, then `done`.",
+            },
+            "id": {
+                "type": "string",
+                "pattern": r"^[0-9]+(\.done)?$",
+                "description": "What Last-Event-ID takes.",
+            },
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": ref("Job"),
+            },
+        },
+        description="One of the server-sent events.",
+    ),
     "JobUsage": _object(
         {
             "prompt_tokens": _COUNT,

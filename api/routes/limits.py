@@ -60,7 +60,7 @@ def _group_by(query: Query) -> tuple[Group, ...]:
     if text is None:
         return ("day", "model")
     groups = text.split(",") if text else []
-    if any(group not in _GROUPS for group in groups):
+    if len(groups) > len(_GROUPS) or any(group not in _GROUPS for group in groups):
         raise invalid(FieldError("?group_by", f"must be some of {', '.join(_GROUPS)}, with commas between"))
     return tuple(cast(Group, group) for group in groups)
 
