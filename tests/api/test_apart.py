@@ -11,7 +11,7 @@ NEVER = "job_00000000000000000000000000"
 USERS = ("ann", "bob", "ann.b", "users")
 NOT_COMPARED = {"x-request-id", "date"}
 
-CALLS = (
+CALLS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("GET", "/v1/jobs/{id}", {}),
     ("GET", "/v1/jobs/{id}", {"if-none-match": "*"}),
     ("GET", "/v1/jobs/{id}?wait=5", {}),
