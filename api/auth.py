@@ -4,9 +4,11 @@ Keys are looked up once and remembered for seconds; a revoked or rotated one is 
 change is told on a channel, and nothing is remembered while that channel cannot be heard.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -77,6 +79,7 @@ class Authenticator:
         self._clock = clock
         self._now_ms = now_ms
         self._remembered: OrderedDict[str, tuple[float, KeyRecord | None]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
         self._changes_are_heard = False
         self.generation = 0
         """Grows with every change that was told."""
@@ -117,6 +120,23 @@ class Authenticator:
         remembered = self._remembered.get(key_id)
         if remembered is not None and remembered[0] > self._clock():
             return remembered[1]
+        if not self._changes_are_heard:
+            return await self._looked_up(key_id)
+        # Of all that want a key at a time one asks; a change that is told makes the next one ask again.
+        asking = self._asking.get(key_id)
+        if asking is None:
+            asking = self._asking[key_id] = asyncio.create_task(self._looked_up(key_id))
+            asking.add_done_callback(partial(self._has_asked, key_id))
+        return await asyncio.shield(asking)
+
+    def _has_asked(self, key_id: str, asking: asyncio.Task[KeyRecord | None]) -> None:
+        if self._asking.get(key_id) is asking:
+            del self._asking[key_id]
+        if not asking.cancelled():
+            # Asked for, since whoever waited may have gone.
+            asking.exception()
+
+    async def _looked_up(self, key_id: str) -> KeyRecord | None:
         generation = self.generation
         record = await self._users.key(key_id)
         if record is None:
@@ -134,8 +154,10 @@ class Authenticator:
         self.generation += 1
         if key_id == "*":
             self._remembered.clear()
+            self._asking.clear()
         else:
             self._remembered.pop(key_id, None)
+            self._asking.pop(key_id, None)
 
     def hearing(self, changes_are_heard: bool) -> None:
         """Whether `changed` will be called for every change from now on; what was missed before is not known."""

@@ -16,6 +16,7 @@ import jiter
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
+from api.answers import dump
 from api.errors import FieldError, Problem, invalid
 
 SILENCE_S = 10.0
@@ -93,9 +94,10 @@ async def read_bytes(scope: Scope, receive: Receive, *, limit_bytes: int) -> byt
                     size_bytes += len(chunk)
                     if size_bytes > limit_bytes:
                         raise _too_large(limit_bytes)
-                    patience.reschedule(min(last_moment, loop.time() + SILENCE_S))
                 if not message.get("more_body", False):
                     return b"".join(chunks)
+                if chunk:
+                    patience.reschedule(min(last_moment, loop.time() + SILENCE_S))
     except TimeoutError:
         raise Problem(
             "slow_body",
@@ -131,7 +133,7 @@ def parse(raw: bytes) -> dict[str, object]:
 def encode(value: object) -> bytes:
     """The JSON of a parsed value, compact and without loss. Raises Problem 400 for a number beyond a double."""
     try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        return dump(value)
     except ValueError:
         raise Problem("invalid_json", "A number is too large to be one: it would become Infinity.") from None
 

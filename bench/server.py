@@ -15,8 +15,8 @@ START_S = 10.0
 
 
 @contextmanager
-def valkey() -> Iterator[str]:
-    """The URL of an empty server without persistence, which ends with the block."""
+def valkey(*, aof: bool = False) -> Iterator[str]:
+    """The URL of an empty server, which ends with the block; with `aof` it writes its file every second."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -24,7 +24,7 @@ def valkey() -> Iterator[str]:
         process = subprocess.Popen(
             [
                 server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "",
-                "--appendonly", "no",
+                "--appendonly", "yes" if aof else "no",
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip

@@ -3,6 +3,8 @@
 import json
 from typing import Any, Final, cast
 
+import jiter
+
 from jobs.record import (
     CHAT,
     NO_WEBHOOK,
@@ -24,8 +26,11 @@ _CLASS: Final[dict[Priority, str]] = {"interactive": "i", "standard": "s", "batc
 _PRIORITY: Final[dict[str, Priority]] = {letter: priority for priority, letter in _CLASS.items()}
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+_json: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _read(stored: bytes) -> Any:
+    return jiter.from_json(stored, cache_mode="keys")
 
 
 def encode_head(job: NewJob) -> str:
@@ -93,7 +98,7 @@ def encode_error(error: JobError | None) -> str:
 def _decode_error(stored: bytes | None) -> JobError | None:
     if not stored:
         return None
-    fields = json.loads(stored)
+    fields = _read(stored)
     return JobError(
         cast(ErrorCode, fields["code"]),
         fields["message"],
@@ -106,7 +111,7 @@ def _decode_webhooks(stored: bytes | None, has_own: bool) -> WebhookState:
     """All deliveries of a job together; before its end there are none, and one is to come if it has its own URL."""
     if not stored:
         return WebhookState("pending") if has_own else NO_WEBHOOK
-    fields = json.loads(stored)
+    fields = _read(stored)
     each = list(fields["d"].values())
     states = {one["s"] for one in each}
     return WebhookState(
@@ -128,9 +133,9 @@ def decode_view(
     webhooks: bytes | None = None,
 ) -> JobView:
     """A job as its user sees it, from what record.view answers."""
-    h = json.loads(head)
-    i = json.loads(info)
-    w = json.loads(waiting)
+    h = _read(head)
+    i = _read(info)
+    w = _read(waiting)
     used = h.get("us")
     cost_nano = h.get("co")
     return JobView(
@@ -162,7 +167,7 @@ def decode_view(
 
 def decode_limits(user: str, stored: bytes) -> LimitsView:
     """A user's limits, from what record.limits answers."""
-    v = json.loads(stored)
+    v = _read(stored)
     return LimitsView(
         user=user,
         tier=v["tier"],
@@ -190,8 +195,8 @@ def decode_limits(user: str, stored: bytes) -> LimitsView:
 
 def decode_replay(dead_id: str, new_id: str, head: bytes, info: bytes, body: bytes) -> NewJob:
     """A submission that does again what a dead job was to do, with all the time that job had."""
-    h = json.loads(head)
-    i = json.loads(info)
+    h = _read(head)
+    i = _read(info)
     return NewJob(
         id=new_id,
         user=h["u"],
@@ -214,7 +219,7 @@ def decode_replay(dead_id: str, new_id: str, head: bytes, info: bytes, body: byt
 
 def decode_claimed(job_id: bytes, token: bytes, pool: bytes, head: bytes, body: bytes) -> ClaimedJob:
     """An admitted job, from what claim answers."""
-    h = json.loads(head)
+    h = _read(head)
     return ClaimedJob(
         id=job_id.decode(),
         token=token.decode(),

@@ -4,13 +4,16 @@ A result goes out as the bytes the provider sent.
 """
 
 import json
+from typing import Final
 
 from jobs.record import JobView, Usage
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 def dump(value: object) -> bytes:
     """Compact JSON in UTF-8."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _encode(value).encode()
 
 
 def seconds(ms: int | None) -> int | None:

@@ -57,7 +57,7 @@ def digest(pepper: str | bytes, text: str) -> str:
     """
     if not pepper:
         raise ValueError("the pepper is empty: set PENSTOCK_SECRET to a long random text")
-    return hmac.new(_encoded(pepper), _encoded(text), hashlib.sha256).hexdigest()
+    return hmac.digest(_encoded(pepper), _encoded(text), "sha256").hex()
 
 
 def matches(pepper: str | bytes, text: str, stored_digest: str) -> bool:

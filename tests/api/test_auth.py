@@ -1,11 +1,14 @@
 """Who may ask: keys, scopes, the admin key, and callers without a key."""
 
+import asyncio
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from jobs.secrets import ALPHABET, new_key
+from api.auth import Authenticator
+from jobs.secrets import ALPHABET, digest, new_key
+from jobs.users import KeyRecord, Users
 from tests.api.harness import ADMIN, ADMIN_KEY, NOON_MS, Api, chat, client, config, problem, running_api
 from tests.support.waiting import eventually
 
@@ -204,3 +207,56 @@ async def test_all_without_a_key_share_a_budget_besides(redis: "Redis") -> None:
         assert (await api.http.post("/v1/jobs", json=body)).status_code == 202
         told = problem(await other.post("/v1/jobs", json=body), 429, "budget_exhausted")
         assert "all callers without a key" in told["detail"]
+
+
+class SlowUsers:
+    """Answers every question for a key with the same record, when told to."""
+
+    def __init__(self, record: KeyRecord) -> None:
+        self.asked = 0
+        self.answer = asyncio.Event()
+        self._record = record
+
+    async def key(self, _key_id: str) -> KeyRecord | None:
+        self.asked += 1
+        await self.answer.wait()
+        return self._record
+
+
+async def _confirm() -> None:
+    """Redis is the one it was."""
+
+
+@pytest.mark.parametrize(("heard", "told", "asked"), [(True, False, 1), (True, True, 2), (False, False, 2)])
+async def test_one_asks_for_all_that_come_with_a_key_unless_it_may_have_changed(
+    heard: bool, told: bool, asked: int
+) -> None:
+    key = new_key()
+    record = KeyRecord(key.id, "ann", ("jobs",), 0, None, None, digest("pepper", key.text))
+    users = SlowUsers(record)
+    authenticator = Authenticator(
+        cast(Users, users),
+        pepper="pepper",
+        admin_key=None,
+        clock=lambda: 0.0,
+        now_ms=lambda: 0,
+        confirm=_confirm,
+    )
+    authenticator.hearing(heard)
+    scope = {"headers": [(b"authorization", b"Bearer " + key.text.encode())]}
+
+    first = asyncio.create_task(authenticator.authenticate(scope, config()))
+    await asyncio.sleep(0)
+    gone = asyncio.create_task(authenticator.authenticate(scope, config()))
+    await asyncio.sleep(0)
+    gone.cancel()
+    if told:
+        authenticator.changed(key.id)
+    before = users.asked
+    second = asyncio.create_task(authenticator.authenticate(scope, config()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    users.answer.set()
+
+    assert (await first).user == (await second).user == "ann"
+    assert users.asked - before + 1 == asked

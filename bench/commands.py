@@ -1,0 +1,36 @@
+"""The commands that clients send to a Redis, counted by MONITOR; those that scripts give are not among them."""
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SETTLED_S = 0.3
+
+
+@contextmanager
+def counted(redis_url: str) -> Iterator[Counter[str]]:
+    """Counts by name what is sent while the block runs; the counter is whole when the block has ended."""
+    host, _, port = redis_url.removeprefix("redis://").partition("/")[0].partition(":")
+    counts: Counter[str] = Counter()
+    with socket.create_connection((host, int(port))) as monitor:
+        monitor.sendall(b"MONITOR\r\n")
+        reader = threading.Thread(target=_read, args=(monitor, counts), daemon=True)
+        reader.start()
+        time.sleep(_SETTLED_S)
+        counts.clear()
+        yield counts
+        time.sleep(_SETTLED_S)
+        monitor.shutdown(socket.SHUT_RDWR)
+        reader.join()
+
+
+def _read(monitor: socket.socket, counts: Counter[str]) -> None:
+    """A line is `+1700000000.000000 [0 127.0.0.1:5000] "GET" "key"`, or `[0 lua]` for what a script gives."""
+    with monitor.makefile("rb") as lines:
+        for line in lines:
+            source, _, command = line.partition(b"] ")
+            if command and not source.endswith(b" lua"):
+                counts[command.split(b'"', 2)[1].decode().upper()] += 1
