@@ -1,6 +1,7 @@
 """Between the scripts' compact JSON (lua/record.lua names its fields) and the records of Python."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import jiter
@@ -129,13 +130,13 @@ def decode_view(
     info: bytes,
     result: bytes | None,
     error: bytes | None,
-    waiting: bytes = b"{}",
+    waiting: Sequence[Any] = (),
     webhooks: bytes | None = None,
 ) -> JobView:
     """A job as its user sees it, from what record.view answers."""
     h = _read(head)
     i = _read(info)
-    w = _read(waiting)
+    reason, position, start_ms = waiting or (None, None, None)
     used = h.get("us")
     cost_nano = h.get("co")
     return JobView(
@@ -154,9 +155,9 @@ def decode_view(
         attempts=h["at"],
         estimated_tokens=h["et"],
         version=h["v"],
-        blocked_on=cast(BlockedOn | None, w.get("b")),
-        position=w.get("p"),
-        estimated_start_ms=w.get("s"),
+        blocked_on=cast(BlockedOn, reason.decode()) if reason else None,
+        position=position,
+        estimated_start_ms=start_ms,
         usage=Usage(used["p"], used["c"], used["t"], used["h"], used["s"]) if used else None,
         cost_usd=None if cost_nano is None else cost_nano / 1e9,
         result=result,
@@ -165,31 +166,35 @@ def decode_view(
     )
 
 
-def decode_limits(user: str, stored: bytes) -> LimitsView:
+def decode_limits(user: str, stored: Sequence[Any]) -> LimitsView:
     """A user's limits, from what record.limits answers."""
-    v = _read(stored)
+    (
+        tier, requests, requests_left, requests_reset_ms, blocked_until_ms, block_ms, requests_a_day,
+        tokens, tokens_taken, tokens_held, tokens_reset_ms, day, concurrent, most_jobs, most_tokens,
+        queued_jobs, queued_tokens, running, now_ms,
+    ) = stored  # fmt: skip
     return LimitsView(
         user=user,
-        tier=v["tier"],
-        requests_limit=v.get("rl"),
+        tier=tier.decode(),
+        requests_limit=requests,
         requests_window_ms=60_000,
-        requests_remaining=v.get("rr"),
-        requests_reset_ms=v["rs"],
-        blocked_until_ms=v.get("rb"),
-        block_ms=v["bs"],
-        requests_per_day=v.get("rd"),
-        tokens_limit=v.get("tl"),
-        tokens_used=v["tt"] - v["th"],
-        tokens_reserved=v["th"],
-        tokens_reset_ms=v["tm"],
-        day=v["day"],
-        max_concurrent=v.get("mc"),
-        running=v["ru"],
-        queued_jobs=v["qj"],
-        queued_tokens=v["qt"],
-        max_queued_jobs=v.get("mj"),
-        max_queued_tokens=v.get("mt"),
-        now_ms=v["now"],
+        requests_remaining=requests_left,
+        requests_reset_ms=requests_reset_ms,
+        blocked_until_ms=blocked_until_ms,
+        block_ms=block_ms,
+        requests_per_day=requests_a_day,
+        tokens_limit=tokens,
+        tokens_used=tokens_taken - tokens_held,
+        tokens_reserved=tokens_held,
+        tokens_reset_ms=tokens_reset_ms,
+        day=day.decode(),
+        max_concurrent=concurrent,
+        running=running,
+        queued_jobs=queued_jobs,
+        queued_tokens=queued_tokens,
+        max_queued_jobs=most_jobs,
+        max_queued_tokens=most_tokens,
+        now_ms=now_ms,
     )
 
 

@@ -3,6 +3,9 @@
 A script names the fragments it uses in lines of the form `-- @use budget`; each is put in that place once, with what
 it uses itself before it. Fragments are looked for beside the script and then in the given folders, so that the rooms
 above the limiter build their scripts of the very same code.
+
+A server makes all functions of a script anew at each call. `-- @rarely finish` says that most calls do not need the
+fragment: its functions are made when the first of them is called. It can then be reached through its table alone.
 """
 
 import hashlib
@@ -17,7 +20,13 @@ FOLDER = Path(__file__).parent / "lua"
 
 Argument: TypeAlias = str | bytes | int | float
 
-_USE = re.compile(r"^-- @use (\w+)$", re.MULTILINE)
+_USE = re.compile(r"^-- @(use|rarely) (\w+)$", re.MULTILINE)
+_RARE = re.compile(r"^@rarely (\w+)\n(.*?)^@always\n", re.MULTILINE | re.DOTALL)
+_WRAPPED = """local {name} = setmetatable({{}}, {{__index = function({name}, member)
+setmetatable({name}, nil)
+{body}return {name}[member]
+end}})
+"""
 _FUNCTION = re.compile(
     r"^((?:local )?function ([\w.]+)\((?:.*\bend\n|.*\n(?:(?!end\b).*\n)*end\n))", re.MULTILINE
 )
@@ -39,23 +48,52 @@ def compose(path: Path, folders: Sequence[Path]) -> str:
 
     Raises FileNotFoundError for a fragment that is in none of the folders.
     """
+    eager = _eager(path.read_text(), folders, path.name)
     seen: set[str] = set()
 
     def expand(text: str) -> str:
         def fragment(match: re.Match[str]) -> str:
-            name = match[1]
+            name = match[2]
             if name in seen:
                 return ""
             seen.add(name)
-            for folder in folders:
-                candidate = folder / f"{name}.lua"
-                if candidate.exists():
-                    return expand(candidate.read_text())
-            raise FileNotFoundError(f"{path.name} uses the fragment {name!r}, which is in none of {folders}")
+            text = _fragment(name, folders, path.name)
+            if name in eager:
+                return expand(text)
+            needs = "".join(fragment(use) for use in _USE.finditer(text))
+            return f"{needs}@rarely {name}\n{_USE.sub('', text)}@always\n"
 
         return _USE.sub(fragment, text)
 
-    return prune(expand(path.read_text()))
+    return _RARE.sub(_wrap, prune(expand(path.read_text())))
+
+
+def _fragment(name: str, folders: Sequence[Path], script: str) -> str:
+    for folder in folders:
+        candidate = folder / f"{name}.lua"
+        if candidate.exists():
+            return candidate.read_text()
+    raise FileNotFoundError(f"{script} uses the fragment {name!r}, which is in none of {folders}")
+
+
+def _eager(text: str, folders: Sequence[Path], script: str) -> set[str]:
+    """The fragments that are used, not rarely, by the script or by one of these themselves."""
+    eager: set[str] = set()
+    texts = [text]
+    while texts:
+        for how, name in _USE.findall(texts.pop()):
+            if how == "use" and name not in eager:
+                eager.add(name)
+                texts.append(_fragment(name, folders, script))
+    return eager
+
+
+def _wrap(match: re.Match[str]) -> str:
+    """A fragment that makes its functions when it is first asked for one; nothing, if none of them is needed."""
+    name, body = match[1], match[2]
+    if f"function {name}." not in body:
+        return ""
+    return _WRAPPED.format(name=name, body=body.replace(f"local {name} = {{}}\n", "", 1))
 
 
 def prune(text: str) -> str:

@@ -3,6 +3,7 @@
 -- Returns  {'cancelled' | 'requested' | 'finished' | 'not_found', limits, view...}
 -- Touches  finish.lua
 -- @use epoch
+-- @use record
 -- @use finish
 -- @use room
 

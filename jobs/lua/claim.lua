@@ -5,8 +5,12 @@
 -- The same claim repeated (its answer was lost) gives the same jobs.
 -- @use epoch
 -- @use due
+-- @use record
+-- @use pool
+-- @use receipt
 -- @use overtaking
 -- @use room
+-- @rarely finish
 
 local failed = lost(ARGV[1])
 if failed then return failed end
@@ -53,9 +57,7 @@ end
 local function still_kept(spec)
   for _, entry in ipairs(overtaking.kept(spec, now)) do
     local head = record.load(entry[2])
-    if not head or head.st ~= 'queued' or not redis.call('ZSCORE', key.ready('lanes:' .. head.n), head.u)
-      or not redis.call('ZSCORE', key.lane(head.n, head.u, lane.class(head)), entry[2])
-      or not window.possible(spec, head.et) then
+    if not head or head.st ~= 'queued' or not lane.can_go(entry[2], head) or not window.possible(spec, head.et) then
       overtaking.free(entry[1])
     end
   end
@@ -111,12 +113,9 @@ local function place(id, head, pools)
 end
 
 local function take(id, head, settings, entry, heads)
-  local name, who = head.n, head.u
-  lane.turn(name, who, entry, head.et, #heads == 1)
-  head.wt, head.nw = lane.served(name, who, head.et)
-  lane.remove(id, head)
-  lane.count(head, -1)
-  lane.run(who, 1)
+  local who = head.u
+  lane.take(id, head, entry, heads)
+  counts.move(head, -1, 1)
   if not head.day then
     head.day = day_of(now)
     budget.hold(who, head.day, id, head.et, head.x + DAY_MS, now)
@@ -129,26 +128,23 @@ local function take(id, head, settings, entry, heads)
   overtaking.overtook(settings.spec, now, id, head.et)
   pool.probe(settings.id, now, token)
   redis.call('ZADD', key.LEASES, int(now + lease_ms), finish.lease(id, token))
-  record.save(id, head)
-  local stored = redis.call('HMGET', key.job(id), 'h', 'b')
-  bytes = bytes + #stored[2]
+  local stored, body = record.save(id, head), redis.call('HGET', key.job(id), 'b')
+  bytes = bytes + #body
   taken[#taken + 1] = id .. ' ' .. token
-  answer[#answer + 1] = {id, token, settings.id, stored[1], stored[2]}
+  answer[#answer + 1] = {id, token, settings.id, stored, body}
 end
 
 -- Looks at one lane: 'taken', 'skip' (nothing of it can go now), 'again' (something was cleared away), 'name' (none of
 -- its name can go), 'full' (the answer is large enough).
 local function look(name, who)
   local limits = user.limits(who)
-  if limits.max_concurrent
-    and (number(redis.call('HGET', key.queue(who), 'running')) or 0) >= limits.max_concurrent then
+  if limits.max_concurrent and counts.of(who).running >= limits.max_concurrent then
     lane.park(name, who, 'concurrency', now)
     return 'again'
   end
   local heads = lane.heads(name, who)
   if #heads == 0 then
-    lane.park(name, who, 'empty', now)
-    lane.unpark(who)
+    lane.empty(name, who)
     return 'again'
   end
   local poor = false
@@ -156,7 +152,7 @@ local function look(name, who)
     local id = entry[2]
     local head = record.load(id)
     if not head or head.st ~= 'queued' then
-      redis.call('ZREM', key.lane(name, who, entry[1]), id)
+      redis.call('ZREM', key.lane(name, who), id)
       return 'again'
     end
     local everybody = user.anonymous(who) and number(redis.call('HGET', key.ANONYMOUS, 'tokens_per_day')) or nil

@@ -3,7 +3,7 @@
 -- Returns  {1 if there are more, {id, head, info, result, error, '{}', webhooks}, ...} | {head, info, body}: {} if it is none of them
 -- Touches  dead, job:<id>
 -- @use epoch
--- @use finish
+-- @use record
 
 local failed = lost(ARGV[1])
 if failed then return failed end

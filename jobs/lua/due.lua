@@ -2,7 +2,12 @@
 -- by every process, so that nothing waits for a free slot or for the first worker to exist. Any of it may be repeated.
 -- State
 --   heartbeat   ms at which any worker was last heard;  grace  the heartbeat after whose silence leases got another period
--- @use finish
+-- @use record
+-- @use lane
+-- @use wake
+-- @rarely finish
+-- @rarely waiting
+-- @rarely receipt
 
 local due = {}
 local MOST = 50
@@ -21,8 +26,8 @@ local function expire(id, head, now)
     redis.call('ZADD', key.EXPIRIES, int(now + 1000), id)
     return
   end
-  local waiting = cjson.decode(record.waiting(id, head, now)).b
-  local message = 'The job expired while it waited for ' .. (REASONS[waiting] or 'its turn') .. '.'
+  local reason = waiting.of(id, head, now)[1]
+  local message = 'The job expired while it waited for ' .. (REASONS[reason] or 'its turn') .. '.'
   finish.job(id, head, 'expired', {error = finish.error('expired', message, head)}, now)
 end
 

@@ -3,7 +3,7 @@
 -- Returns  {'erased' | 'unfinished' | 'not_found', limits}
 -- Touches  job:<id>, jobs:<user>, idem:<user>:<digest>, dead, outbox.lua
 -- @use epoch
--- @use finish
+-- @use record
 
 local failed = lost(ARGV[1])
 if failed then return failed end

@@ -8,10 +8,12 @@
 --   dead                 zset: job that failed for good -> ms
 --   config:retention     hash: jobs (ms), ledger, usage, dead (days)
 -- @use record
--- @use receipt
+-- @use lane
 -- @use wake
 -- @use figures
--- @use outbox
+-- @rarely pool
+-- @rarely receipt
+-- @rarely outbox
 
 local finish = {}
 
@@ -55,12 +57,11 @@ function finish.lost(id, head, now)
   figures.lost(head.et)
 end
 
--- Takes a running attempt's lease and slot away; its receipt and its budget are the caller's. `tokens`: what the attempt
+-- Takes a running attempt's lease away; its receipt, its budget and its slot are the caller's. `tokens`: what the attempt
 -- is now known to have cost, for the order of turns.
 function finish.attempt(id, head, tokens, now)
   redis.call('ZREM', key.LEASES, finish.lease(id, head.lt))
   if head.cx then redis.call('SREM', key.cancels(head.wk), id) end
-  lane.run(head.u, -1)
   lane.correct(head, tokens)
 end
 
@@ -71,10 +72,11 @@ function finish.job(id, head, state, with, now)
   local tokens = charge and charge.t or 0
   if head.st == 'running' then
     finish.attempt(id, head, tokens, now)
+    counts.move(head, 0, -1)
   else
     lane.remove(id, head)
     redis.call('ZREM', key.DUE, id)
-    lane.count(head, -1)
+    counts.move(head, -1, 0)
   end
   if head.day then
     budget.settle(head.u, head.day, id, tokens)
@@ -104,23 +106,21 @@ function finish.job(id, head, state, with, now)
   if told then fields[#fields + 1], fields[#fields + 2] = 'w', told end
   record.save(id, head, unpack(fields))
   redis.call('PEXPIRE', key.job(id), int(life))
-  local queue = redis.call('HMGET', key.queue(head.u), 'jobs', 'running')
-  if (number(queue[1]) or 0) <= 0 and (number(queue[2]) or 0) <= 0 then redis.call('DEL', key.queue(head.u)) end
   lane.unpark(head.u)
   if user.anonymous(head.u) then lane.unpark_guests() end
   redis.call('PUBLISH', key.DONE, id)
   wake.push(now, 1)
 end
 
--- Puts a running job back to wait for its next attempt. after: ms; counts: whether the attempt was one; throttled: by the
+-- Puts a running job back to wait for its next attempt. after: ms; counted: whether the attempt was one; throttled: by the
 -- provider.
-function finish.put_back(id, head, after, counts, now, throttled)
+function finish.put_back(id, head, after, counted, now, throttled)
   finish.attempt(id, head, 0, now)
   figures.attempt(head, throttled, now)
   head.as = nil
   head.st, head.lt, head.wk = 'queued', nil, nil
-  if not counts then head.at = head.at - 1 end
-  lane.count(head, 1)
+  if not counted then head.at = head.at - 1 end
+  counts.move(head, 1, -1)
   if after > 0 then
     head.bk = true
     redis.call('ZADD', key.DUE, int(now + after), id)

@@ -11,7 +11,7 @@ function key.tier(tier) return 'config:tier:' .. tier end
 function key.name(name) return 'config:name:' .. name end
 function key.pool(pool) return 'config:pool:' .. pool end
 function key.pause(pool) return 'pause:' .. pool end
-function key.lane(name, user, class) return 'lane:' .. name .. ' ' .. user .. ' ' .. class end
+function key.lane(name, user) return 'lane:' .. name .. ' ' .. user end
 function key.turns(name, user) return 'turns:' .. name .. ' ' .. user end
 function key.parked(user) return 'parked:' .. user end
 function key.queue(user) return 'queue:' .. user end

@@ -12,4 +12,4 @@ local who, id = ARGV[3], ARGV[4]
 local limits = record.limits(who, now)
 local head = id ~= '' and record.load(id) or nil
 if not head or head.u ~= who then return {limits} end
-return {limits, id, unpack(record.view(id, now, head), 1, 6)}
+return {limits, id, unpack(record.view(id, now), 1, 6)}

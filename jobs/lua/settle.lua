@@ -8,6 +8,8 @@
 -- @use epoch
 -- @use finish
 -- @use room
+-- @use receipt
+-- @rarely pool
 
 local failed = lost(ARGV[1])
 if failed then return failed end

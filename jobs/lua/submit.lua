@@ -1,12 +1,17 @@
 -- submit: count the request, check what must hold, promise the budget, write the job into its lane, wake a worker.
 -- ARGV     epoch, now ('' = server), id, head (JSON: u n pr w rt nb pt ot et rp, x as ms after now), info, body,
 --          digest of the idempotency key ('' = none), digest of the payload
--- Returns  {'accepted' | 'replayed', limits, view...} | {refusal, limits, wait ms or -1, detail}; see record.lua
--- Touches  rate.lua, budget.lua, record.lua, lane.lua, finish.lua, wake.lua; idem:<user>:<digest>, sequence
+-- Returns  {'accepted' | 'replayed', limits, id, view...} | {refusal, limits, wait ms or -1, detail}; see record.lua
+-- Touches  rate.lua, budget.lua, record.lua, lane.lua, counts.lua, wake.lua; idem:<user>:<digest>, sequence, expiries, due,
+--          dead
 -- A repeated call for one id (its answer was lost) answers as the first did and counts nothing.
 -- @use epoch
--- @use finish
 -- @use room
+-- @use record
+-- @use lane
+-- @use wake
+-- @use figures
+-- @rarely waiting
 
 local failed = lost(ARGV[1])
 if failed then return failed end
@@ -22,7 +27,7 @@ local function accepted(how, job)
 end
 
 local function refused(reason, wait, detail)
-  return {reason, record.limits(who, now, rates), wait and int(wait) or '-1', detail or ''}
+  return {reason, record.limits(who, now, rates), wait and int(wait) or -1, detail or ''}
 end
 
 -- Checks. The rate counts what comes after it, whatever that answers; a replay is the operator's doing, not the user's.
@@ -43,10 +48,10 @@ end
 
 local everybody = user.anonymous(who) and number(redis.call('HGET', key.ANONYMOUS, 'tokens_per_day')) or nil
 local a_day = math.min(limits.tokens_per_day or math.huge, everybody or math.huge)
-if head.et > a_day then return refused('job_too_large', nil, int(a_day)) end
-local queue = redis.call('HMGET', key.queue(who), 'jobs', 'tokens')
-if (limits.max_queued_jobs and (number(queue[1]) or 0) + 1 > limits.max_queued_jobs)
-  or (limits.max_queued_tokens and (number(queue[2]) or 0) + head.et > limits.max_queued_tokens) then
+if head.et > a_day then return refused('job_too_large', nil, string.format('%.0f', a_day)) end
+local queue = counts.of(who)
+if (limits.max_queued_jobs and queue.jobs + 1 > limits.max_queued_jobs)
+  or (limits.max_queued_tokens and queue.tokens + head.et > limits.max_queued_tokens) then
   return refused('queue_full', 1000)
 end
 local day = day_of(math.max(now, head.nb or 0))
@@ -61,7 +66,7 @@ end
 if head.rp then redis.call('ZREM', key.DEAD, head.rp) end
 head.c, head.x, head.st, head.at, head.v = now, now + head.x, 'queued', 0, 0
 if limits.tier ~= '' then head.ti = limits.tier end
-head.q = redis.call('INCR', key.SEQUENCE)
+head.q, head.ct = redis.call('INCR', key.SEQUENCE), counts.line_up(head)
 local keep = tonumber(redis.call('HGET', key.RETENTION, 'jobs') or DAY_MS)
 local latest_end = head.x + DAY_MS
 if not head.w then
@@ -73,15 +78,13 @@ if digest ~= '' then
   head.ik = digest
   redis.call('SET', key.idempotency(who, digest), id .. ' ' .. payload, 'PX', int(latest_end + keep - now))
 end
-record.save(id, head, 'i', info, 'b', body)
+local stored = record.save(id, head, 'i', info, 'b', body)
 redis.call('ZADD', key.EXPIRIES, int(head.x), id)
 local index = key.jobs_of(who)
-for _, old in ipairs(redis.call('ZRANGE', index, 0, 1)) do
-  if redis.call('EXISTS', key.job(old)) == 0 then redis.call('ZREM', index, old) end
-end
+if string.byte(id, -1) % 4 == 0 then record.tidy(index) end
 redis.call('ZADD', index, 0, id)
 keep_until(index, latest_end + keep, now)
-lane.count(head, 1)
+counts.move(head, 1, 0)
 if head.nb and head.nb > now then
   redis.call('ZADD', key.DUE, int(head.nb), id)
 else
@@ -89,4 +92,4 @@ else
   wake.push(now, 1)
 end
 figures.submitted(head)
-return accepted('accepted', id)
+return {'accepted', record.limits(who, now, rates), id, stored, info, false, false, waiting.of(id, head, now), false}

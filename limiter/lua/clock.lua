@@ -10,9 +10,9 @@ local function clock(injected)
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- Lua 5.1 prints large numbers as 1.79e+12, and servers differ in how: every number that is stored goes through here.
--- Adding 0 makes a 0 of -0, which servers take for no number.
-local function int(n) return string.format('%.0f', n + 0) end
+-- Every number that is stored goes through here. Servers write whole numbers out in full, whatever their size, but differ
+-- in how they write fractions and -0. Joined to text, Lua itself writes it out: in full below 10^14.
+local function int(n) return math.floor(n + 0.5) end
 
 local function number(text) return tonumber(text or false) end
 

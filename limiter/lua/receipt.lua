@@ -31,7 +31,7 @@ function receipt.take(spec, now, id, input, output, deadline, note, who)
     local w = window.open(spec, scope, now)
     w.F, w.V = w.F + flying, w.V + variance
     w.C, w.D = w.C + expected, w.D + 1
-    local slice = math.floor(w.now / SLICE)
+    local slice = window.slice(w)
     window.charge(w, slice, charged, 1)
     local tokens_left, requests_left = window.left(w)
     written.w[#written.w + 1] = {scope.name, slice, charged, flying, scope.tokens or false, scope.requests or false,
@@ -65,8 +65,8 @@ function receipt.hear(now, id, heard)
   local function less(left, remained, since)
     return left and remained and math.max(0, left - since - remained) or nil
   end
-  learned.had_less(scope, less(taken[7], heard.kt, w.C - taken[9]), now + (heard.st or MINUTE),
-    less(taken[8], heard.kr, w.D - taken[10]), now + (heard.sr or MINUTE))
+  learned.had_less(scope, less(taken[7], heard.kt, w.C - taken[9]), now + (heard.st or 60000),
+    less(taken[8], heard.kr, w.D - taken[10]), now + (heard.sr or 60000))
   if heard.refused then learned.refused(scope, heard.refused, written.t, now) end
   window.forget()
 end
@@ -85,7 +85,7 @@ function receipt.settle(now, id, how, input, output)
     local name, slice, charged, flying = taken[1], taken[2], taken[3], taken[4]
     local scope = {name = name, tokens = taken[5] or nil, requests = taken[6] or nil}
     local w = window.open({span = written.p, mode = written.m}, scope, now)
-    local current = math.floor(w.now / SLICE)
+    local current = window.slice(w)
     w.F, w.V = math.max(0, w.F - flying), math.max(0, w.V - (written.v or 0))
     if how == 'charged' then
       local late = 0

@@ -20,6 +20,9 @@ local window = {}
 local SLICE = 500
 local MINUTE = 60000
 
+-- The slice of this moment.
+function window.slice(w) return math.floor(w.now / SLICE) end
+
 function window.key(scope) return 'window:' .. scope end
 
 local loaded = {}

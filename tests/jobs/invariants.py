@@ -144,23 +144,26 @@ def _counters(found: Kept) -> None:
 
 
 def _counter(found: Kept, key: str) -> Counter[str]:
-    return +Counter({name: int(value) for name, value in found.hashes[key].items()})
+    counters = ("jobs", "tokens", "running")
+    return +Counter({name: int(found.hashes[key].get(name, 0)) for name in counters})
 
 
-def _class(head: Head) -> str:
+def _score(head: Head) -> float:
+    """A job's place in its lane: its class, jobs without a hold on their budget apart, then its sequence."""
     priority = str(head["pr"])
-    return priority.upper() if head.get("w") and "day" not in head else priority
+    letter = priority.upper() if head.get("w") and "day" not in head else priority
+    return (_CLASSES.index(letter) + 1) * 1e14 + _number(head, "q")
 
 
 def _places(found: Kept) -> None:
     """Every queued job is in its lane or due later; nothing else is; whoever has not ended will expire."""
     due = set(found.zsets.get("due", {}))
-    lanes: defaultdict[str, set[str]] = defaultdict(set)
+    lanes: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for job_id, head in found.states("queued").items():
         if job_id not in due:
-            lanes[f"lane:{head['n']} {head['u']} {_class(head)}"].add(job_id)
+            lanes[f"lane:{head['n']} {head['u']}"][job_id] = _score(head)
     assert due <= set(found.states("queued")), "only queued jobs are due"
-    stored = {key: set(found.zsets[key]) for key in found.named(found.zsets, "lane:")}
+    stored = {key: found.zsets[key] for key in found.named(found.zsets, "lane:")}
     assert stored == dict(lanes), "lanes"
     assert set(found.zsets.get("expiries", {})) == set(found.states("queued", "running")), "expiries"
     for job_id, head in found.jobs.items():
@@ -169,7 +172,7 @@ def _places(found: Kept) -> None:
 
 def _turns(found: Kept) -> None:
     """A lane with jobs is ready or parked, and the weights are those of the ready ones."""
-    lanes = {tuple(rest.split(" ")[:2]) for rest in found.named(found.zsets, "lane:").values()}
+    lanes = {tuple(rest.split(" ")) for rest in found.named(found.zsets, "lane:").values()}
     ready = {
         (name, user)
         for key, name in found.named(found.zsets, "fair:ready:lanes:").items()
@@ -180,6 +183,9 @@ def _turns(found: Kept) -> None:
         for key, user in found.named(found.hashes, "parked:").items()
         for name in found.hashes[key]
     }
+    for key, user in found.named(found.hashes, "queue:").items():
+        of_user = sum(1 for _, each in parked if each == user)
+        assert int(found.hashes[key].get("parked", 0)) == of_user, "the number of parked lanes"
     assert not ready & parked, "ready and parked at once"
     assert ready | parked == lanes, "each lane is ready or parked"
     weights = {

@@ -122,11 +122,11 @@ async def test_a_priority_that_was_away_has_no_credit_for_it(server: Redis) -> N
 async def test_the_turns_of_priorities_are_kept_only_while_several_wait(server: Redis) -> None:
     desk = await Desk.open(server)
     hand = await desk.worker()
-    for priority in ("standard", "interactive", "standard"):
+    for priority in ("standard", "interactive", "standard", "interactive"):
         await desk.submit(priority=priority)
     await hand.take_one()
     assert "turns:m alice" in await desk.keys()
-    await hand.take_one()
+    await hand.take(2)
     assert "turns:m alice" not in await desk.keys()
 
 
