@@ -349,7 +349,9 @@ BUGS = (
     ),
     Bug(
         "a put-back does not free the user's slot",
-        _lua("finish.attempt(id, head, 0, now)\n", "finish.attempt(id, head, 0, now) counts.move(head, 0, 1)\n"),
+        _lua(
+            "finish.attempt(id, head, 0, now)\n", "finish.attempt(id, head, 0, now) counts.move(head, 0, 1)\n"
+        ),
     ),
     Bug("a job is lost between two attempts", _lua("redis.call('ZADD', key.DUE, int(now + after), id)", "")),
     Bug(
