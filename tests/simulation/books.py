@@ -172,8 +172,11 @@ def _overdue(world: World, books: Books) -> None:
 
 def runnable(world: World, books: Books, now: int) -> list[str]:
     """The jobs at their turn that nothing but a provider's window can hold back."""
-    firsts = [next(iter(books.pairs(key))) for key, _ in books.keys("lane:")]
-    return [job_id for job_id in firsts if _could_run(world, books, books.heads[job_id], now)]
+    firsts: dict[tuple[str, int], str] = {}
+    for key, _ in books.keys("lane:"):
+        for job_id, score in books.pairs(key).items():
+            firsts.setdefault((key, int(float(score) // 1e14)), job_id)
+    return [job_id for job_id in firsts.values() if _could_run(world, books, books.heads[job_id], now)]
 
 
 def _could_run(world: World, books: Books, head: dict[str, Any], now: int) -> bool:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from jobs.codec import decode_limits
 from tests.jobs.builders import day_of
 from tests.simulation.facts import End, Job, Turn
 from tests.simulation.provider import Attempt
@@ -121,8 +122,8 @@ class Watch:
         job_id, head, digest, payload = (
             str(arguments[2]), json.loads(str(arguments[3])), str(arguments[6]), str(arguments[7])
         )  # fmt: skip
-        outcome, answered = reply[0].decode(), json.loads(reply[1])
         who, estimate = head["u"], head["et"]
+        outcome, limits = reply[0].decode(), decode_limits(who, reply[1])
         known = self.jobs.get(self._keys.get((who, digest), "")) if digest else None
         if outcome == "accepted":
             if job_id in self.jobs:
@@ -150,19 +151,23 @@ class Watch:
                 self._world.fail("once per key", f"{job_id} was refused for its key, known for {known}")
         elif outcome == "budget_exhausted":
             same_day = day_of(max(now, head.get("nb", 0))) == day_of(now)
-            limit = answered.get("tl")
+            taken = limits.tokens_used + limits.tokens_reserved
             alone = not who.startswith("ip:")
-            if same_day and alone and (limit is None or answered["tt"] + estimate <= limit):
+            if (
+                same_day
+                and alone
+                and (limits.tokens_limit is None or taken + estimate <= limits.tokens_limit)
+            ):
                 self._world.fail(
-                    "budget", f"{job_id} of {estimate} tokens was refused with room for it: {answered}"
+                    "budget", f"{job_id} of {estimate} tokens was refused with room for it: {limits}"
                 )
         elif outcome == "queue_full":
-            jobs, tokens = answered.get("mj"), answered.get("mt")
+            jobs, tokens = limits.max_queued_jobs, limits.max_queued_tokens
             if not (
-                (jobs is not None and answered["qj"] + 1 > jobs)
-                or (tokens is not None and answered["qt"] + estimate > tokens)
+                (jobs is not None and limits.queued_jobs + 1 > jobs)
+                or (tokens is not None and limits.queued_tokens + estimate > tokens)
             ):
-                self._world.fail("budget", f"{job_id} was refused by a queue that is not full: {answered}")
+                self._world.fail("budget", f"{job_id} was refused by a queue that is not full: {limits}")
 
     def _claimed(self, process: Process, arguments: Sequence[Part], reply: Any, now: int) -> None:
         worker, sequence, slots = str(arguments[2]), str(arguments[3]), int(arguments[4])
