@@ -4,6 +4,7 @@
 -- Touches  job:<id>, jobs:<user>, idem:<user>:<digest>, dead, outbox.lua
 -- @use epoch
 -- @use record
+-- @rarely outbox
 
 local failed = lost(ARGV[1])
 if failed then return failed end
