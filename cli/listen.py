@@ -17,9 +17,10 @@ from cli.errors import CommandError
 from cli.output import console, moment, notices, number, printable
 from cli.ports import base_url, claim_port
 from cli.service import StopRequest
-from cli.signature import SignatureError, signing_key, verify
+from cli.signature import SignatureError, check_secret, verify
 from cli.wire import Event, NewEndpoint
 from jobs.environment import Environment
+from jobs.webhooks import EVENT_TYPES
 
 MAX_BODY_BYTES = 2**20
 REMEMBERED = 10_000
@@ -80,9 +81,9 @@ def _described(event: JsonValue) -> list[str]:
 
 @dataclass(slots=True)
 class Receiver:
-    """Judges requests one by one. `key` None: nothing is verified; `status` is the answer to what is in order."""
+    """Judges requests one by one. `secret` None: nothing is verified; `status` is the answer to what is in order."""
 
-    key: bytes | None
+    secret: str | None = field(repr=False)
     status: int = OK
     _seen: dict[str, None] = field(default_factory=dict)
 
@@ -92,8 +93,8 @@ class Receiver:
         if len(body) > MAX_BODY_BYTES:
             return Received(webhook_id, None, TOO_LARGE, refused=f"it has more than {MAX_BODY_BYTES:,} bytes")
         try:
-            if self.key is not None:
-                verify(body, headers, self.key, now_s=now_s)
+            if self.secret is not None:
+                verify(body, headers, self.secret, now_s=now_s)
             event: JsonValue = json.loads(body)
         except SignatureError as error:
             return Received(webhook_id, None, BAD_REQUEST, refused=str(error))
@@ -104,7 +105,7 @@ class Receiver:
             self._seen[webhook_id] = None
             if len(self._seen) > REMEMBERED:
                 del self._seen[next(iter(self._seen))]
-        return Received(webhook_id, event, self.status, self.key is not None, again)
+        return Received(webhook_id, event, self.status, self.secret is not None, again)
 
 
 def listen(
@@ -138,30 +139,25 @@ def listen(
     """Receive webhooks on this machine, verify them, and print them until Ctrl-C."""
     environment = Environment.load(webhook_secret=secret)
     port = claim_port(host, port)
-    with (
-        _registered(environment, url or f"{base_url(host, port)}/")
-        if register
-        else _as_given(environment) as key
-    ):
-        if key is None:
-            notices().print("penstock: without --secret, nothing is verified")
-        asyncio.run(_serve(Receiver(key, status), host, port, as_json=as_json))
+    if register:
+        with _registered(environment, url or f"{base_url(host, port)}/") as own_secret:
+            asyncio.run(_serve(Receiver(own_secret, status), host, port, as_json=as_json))
+        return
+    known = environment.webhook_secret.get_secret_value() if environment.webhook_secret else None
+    if known is None:
+        notices().print("penstock: without --secret, nothing is verified")
+    else:
+        check_secret(known)
+    asyncio.run(_serve(Receiver(known, status), host, port, as_json=as_json))
 
 
 @contextlib.contextmanager
-def _as_given(environment: Environment) -> Iterator[bytes | None]:
-    secret = environment.webhook_secret
-    yield None if secret is None else signing_key(secret.get_secret_value())
-
-
-@contextlib.contextmanager
-def _registered(environment: Environment, url: str) -> Iterator[bytes | None]:
-    """An endpoint at the service for as long as the block lasts, and the key that signs what it gets."""
+def _registered(environment: Environment, url: str) -> Iterator[str]:
+    """An endpoint at the service for as long as the block lasts: the secret that signs what it gets."""
+    body: JsonValue = {"url": url, "event_types": [*EVENT_TYPES], "description": "penstock listen"}
     with Client(environment) as client:
         try:
-            answer = client.call(
-                "POST", "/v1/webhook_endpoints", body={"url": url, "description": "penstock listen"}
-            )
+            answer = client.call("POST", "/v1/webhook_endpoints", body=body)
         except CommandError as error:
             raise CommandError(
                 f"{error.message}\nthe URL was {url}; webhooks.allow in the configuration opens more"
@@ -169,7 +165,7 @@ def _registered(environment: Environment, url: str) -> Iterator[bytes | None]:
         endpoint = answer.read_as(NewEndpoint)
         notices().print(f"registered as {endpoint.id} for {url}")
         try:
-            yield signing_key(endpoint.signing_secret)
+            yield endpoint.signing_secret
         finally:
             client.call("DELETE", f"/v1/webhook_endpoints/{path_part(endpoint.id)}")
             notices().print(f"{endpoint.id} is removed")

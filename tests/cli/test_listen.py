@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import Webhook
 
 from cli.errors import CommandError
 from cli.listen import MAX_BODY_BYTES, Receiver
-from cli.signature import signing_key
+from cli.signature import check_secret
 from tests.cli.conftest import Run
 from tests.cli.running import running
 
@@ -39,7 +39,7 @@ def signed(
 
 
 def receiver(**settings: Any) -> Receiver:
-    return Receiver(signing_key(SECRET), **settings)
+    return Receiver(SECRET, **settings)
 
 
 def test_what_the_standards_own_library_signs_is_believed() -> None:
@@ -62,6 +62,7 @@ def test_one_right_signature_of_several_is_enough() -> None:
     [
         ({"webhook-id": ""}, "it has no webhook-id"),
         ({"webhook-signature": "", "webhook-timestamp": ""}, "it has no webhook-timestamp and no webhook-signature"),
+        ({"webhook-id": "evt_\u00e9"}, "its signature does not match"),
         ({"webhook-id": "evt_2"}, "its signature does not match"),
         ({"webhook-signature": signed(secret="whsec_b3RoZXI=")["webhook-signature"]}, "its signature does not match"),
         ({"webhook-signature": "v1,\u00e9"}, "its signature does not match"),
@@ -106,7 +107,7 @@ def test_nothing_that_it_prints_can_steer_the_terminal() -> None:
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_not base64!", "whsec_abc"])
 def test_a_secret_that_is_none_is_told(secret: str) -> None:
     with pytest.raises(CommandError, match="the secret is none"):
-        signing_key(secret)
+        check_secret(secret)
 
 
 def test_it_answers_prints_and_ends(directory: Path) -> None:
