@@ -34,20 +34,18 @@ def test_the_pace_of_long_ago_is_forgotten() -> None:
 
 def test_off_a_terminal_lines_come_now_and_then_and_when_there_is_news() -> None:
     sums = Sums(lines=3)
-    waits = [0.0, ""]
+    waits: list[tuple[float, str]] = [(0.0, "")]
     shown = io.StringIO()
-    shows = Display(
-        Console(file=shown, force_terminal=False, width=160, soft_wrap=True), "in", sums,
-        lambda: (float(waits[0]), str(waits[1])),
-    )  # fmt: skip
+    console = Console(file=shown, force_terminal=False, width=160, soft_wrap=True)
+    shows = Display(console, "in", sums, lambda: waits[-1])
     with shows.shown():
         shows.show()
         sums.succeeded, sums.tokens = 1, 1200
         shows.show()
-        waits[:] = [57.0, "the request limit is used up\x1b[2J"]
+        waits.append((57.0, "the request limit is used up\x1b[2J"))
         shows.show()
         shows.show()
-        waits[:] = [0.0, ""]
+        waits.append((0.0, ""))
         sums.succeeded, sums.failed = 2, 1
         shows.show()
         shows.show()
