@@ -99,7 +99,7 @@ async def arq_s() -> float:
 
 async def measure(arguments: Arguments) -> tuple[list[float], int, list[float]]:
     """Recovery of each job, the number of workers killed, and each return from an outage, in seconds."""
-    rounds, outages = (1, 2) if arguments.quick else (12, 20)
+    rounds, outages = (1, 2) if arguments.quick else (10, 15)
     chance = random.Random(1)
     shape = Shape(workers=WORKERS, lease_s=LEASE_S, slots=2 * JOBS, timeout_s=2.0 * CALL_S)
     recovered: list[float] = []

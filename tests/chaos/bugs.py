@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from tests.chaos import test_outage as out
 from tests.chaos import test_recovery as rec
+from tests.chaos import test_storage as sto
 from tests.chaos.system import Shape, Start, System, running_system
 
 ChaosTest: TypeAlias = Callable[[Start], Awaitable[None]]
@@ -28,6 +29,7 @@ CAUGHT_BY: Final[dict[str, ChaosTest]] = {
     "no_drain": rec.test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent,
     "drain_spends_an_attempt": rec.test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent,
     "api_holds_on_to_who_waits": rec.test_processes_restarted_in_turn_show_clients_no_error_but_a_broken_connection,
+    "full_server_refuses_settling": sto.test_a_full_valkey_accepts_nothing_and_lets_what_runs_be_settled,
     "outcome_dropped_without_redis": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
     "worker_exits_without_redis": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
     "worker_dies_of_its_first_question": out.test_a_worker_starts_whatever_it_is_told_of_valkey_is_lost,

@@ -146,6 +146,10 @@ def epoch_ignored() -> None:
     _in_scripts("submit", "if known == '' or redis.call('GET', key.EPOCH) == known then", "if true then")
 
 
+def full_server_refuses_settling() -> None:
+    _in_scripts("settle", "redis.call('DEL', 'nothing')", "")
+
+
 def api_holds_on_to_who_waits() -> None:
     from api.waiting import Waiters
 
@@ -191,6 +195,7 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
         no_recovery,
         outage_counts_as_death,
         epoch_ignored,
+        full_server_refuses_settling,
         api_holds_on_to_who_waits,
         redis_errors_are_500,
         deaf_after_a_cut,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import cast
 
 import httpx2
@@ -64,27 +65,25 @@ async def ready(system: System, url: str) -> httpx2.Response:
     return await system.http.get(f"{url}/readyz")
 
 
-@pytest.mark.parametrize(
-    ("breaks", "mends", "reason", "settles"),
-    [
-        (full, roomy, "full", True),
-        (read_only, writable, "primary", False),
-        (out_of_disk, disk_found, "disk", False),
-    ],
-)
-async def test_a_valkey_that_cannot_write_accepts_nothing_and_loses_nothing(
-    start: Start,
-    breaks: Callable[[System], Awaitable[None]],
-    mends: Callable[[System], Awaitable[None]],
-    reason: str,
-    settles: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What keeps Valkey from writing, what ends that, and the word that readiness tells of it."""
+
+    begins: Callable[[System], Awaitable[None]]
+    ends: Callable[[System], Awaitable[None]]
+    word: str
+    settles: bool = False
+    """Whether jobs end all the same."""
+
+
+async def nothing_accepted_and_nothing_lost(start: Start, trouble: Trouble) -> None:
+    """The course of all these tests."""
     async with start(USUAL) as system:
         ann = await system.caller()
         running, refused = system.marker(), system.marker()
         job_id = await ann.accepted(running, "[[slow:1]]", retry="never")
         await system.until_sent(running)
-        await breaks(system)
+        await trouble.begins(system)
 
         answer = await ann.submit(refused)
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), answer.text
@@ -93,7 +92,7 @@ async def test_a_valkey_that_cannot_write_accepts_nothing_and_loses_nothing(
 
             async def says_why(url: str = url) -> bool:
                 answer = await ready(system, url)
-                return answer.status_code == 503 and reason in answer.json()["detail"]
+                return answer.status_code == 503 and trouble.word in answer.json()["detail"]
 
             await until(says_why)
 
@@ -101,13 +100,25 @@ async def test_a_valkey_that_cannot_write_accepts_nothing_and_loses_nothing(
             return (await system.sent(running))[0].finished_at is not None
 
         await until(is_answered)
-        if settles:
+        if trouble.settles:
             assert (await ann.end_of(job_id)).status == "succeeded"
-        await mends(system)
+        await trouble.ends(system)
         await until_flowing(system, ann)
         await check_once(system, running, job_id, ann, sends=1)
         assert await ann.job_named(refused) == []
         check(await kept(system.redis))
+
+
+async def test_a_full_valkey_accepts_nothing_and_lets_what_runs_be_settled(start: Start) -> None:
+    await nothing_accepted_and_nothing_lost(start, Trouble(full, roomy, "full", settles=True))
+
+
+async def test_a_read_only_valkey_accepts_nothing_and_what_runs_is_settled_later(start: Start) -> None:
+    await nothing_accepted_and_nothing_lost(start, Trouble(read_only, writable, "primary"))
+
+
+async def test_a_full_disk_accepts_nothing_and_what_runs_is_settled_later(start: Start) -> None:
+    await nothing_accepted_and_nothing_lost(start, Trouble(out_of_disk, disk_found, "disk"))
 
 
 async def test_a_valkey_that_loads_is_waited_for(start: Start) -> None:
