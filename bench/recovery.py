@@ -47,11 +47,13 @@ async def killed(system: System, ann: Caller, chance: random.Random) -> list[flo
         await asyncio.sleep(chance.uniform(0, LEASE_S / 3))
         now = time.time()
         victim.kill()
+        # As a supervisor would; it comes too late to be the one that takes over.
+        victim.start()
         at |= dict.fromkeys(held[victim], now)
     took = [(await system.until_sent(marker, 2))[1].arrived_at - since for marker, since in at.items()]
     for job_id in ids.values():
         await ann.ask("POST", f"/v1/jobs/{job_id}/cancel")
-    await asyncio.gather(*(system.start(victim) for victim in victims))
+    await asyncio.gather(*(system.until_ready(victim) for victim in victims))
     await system.forget()
     return took
 

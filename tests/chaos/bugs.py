@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from tests.chaos import test_outage as out
+from tests.chaos import test_pressure as prs
 from tests.chaos import test_recovery as rec
 from tests.chaos import test_storage as sto
 from tests.chaos.system import Shape, Start, System, running_system
@@ -30,6 +31,9 @@ CAUGHT_BY: Final[dict[str, ChaosTest]] = {
     "drain_spends_an_attempt": rec.test_a_worker_told_to_stop_finishes_what_it_can_and_hands_back_the_rest_unspent,
     "api_holds_on_to_who_waits": rec.test_processes_restarted_in_turn_show_clients_no_error_but_a_broken_connection,
     "full_server_refuses_settling": sto.test_a_full_valkey_accepts_nothing_and_lets_what_runs_be_settled,
+    "readiness_writes_nothing": sto.test_a_full_disk_accepts_nothing_and_what_runs_is_settled_later,
+    "clock_of_the_process_counts": prs.test_clocks_of_processes_that_are_an_hour_off_and_run_double_change_nothing,
+    "settling_again_charges_again": out.test_a_settlement_whose_answer_was_lost_counts_once,
     "outcome_dropped_without_redis": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
     "worker_exits_without_redis": out.test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept,
     "worker_dies_of_its_first_question": out.test_a_worker_starts_whatever_it_is_told_of_valkey_is_lost,
@@ -57,12 +61,16 @@ class Catch:
         return f"{self.bug:36} {self.took_s:4.0f} s  {how}"
 
 
-async def hunt(bug: str, folder: Path) -> Catch:
-    """Run the test that is to catch the bug. Raises NotReadyError if nothing could be tested."""
+async def hunt(bug: str, folder: Path, *, alone: bool = False) -> Catch:
+    """Run the test that is to catch the bug. Raises NotReadyError if nothing could be tested.
+
+    `alone`: with one API and one worker, which start sooner and are enough for most.
+    """
     test = CAUGHT_BY[bug]
 
     def start(shape: Shape) -> AbstractAsyncContextManager[System]:
-        return running_system(folder, replace(shape, bug=bug))
+        fewer = replace(shape, apis=1, workers=1) if alone else shape
+        return running_system(folder, replace(fewer, bug=bug))
 
     began, failure = time.monotonic(), None
     with redirect_stdout(StringIO()):

@@ -150,6 +150,23 @@ def full_server_refuses_settling() -> None:
     _in_scripts("settle", "redis.call('DEL', 'nothing')", "")
 
 
+def settling_again_charges_again() -> None:
+    _in_scripts("settle", "if head.st ~= 'running' then return 'settled' end", "")
+
+
+def readiness_writes_nothing() -> None:
+    from jobs.store import JobStore
+
+    JobStore.ping = JobStore.confirm  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def clock_of_the_process_counts() -> None:
+    from jobs.runner import Runner
+
+    now = property(lambda self: round(time.time() * 1000))
+    setattr(Runner, "now", now)  # noqa: B010  (mypy lets nobody assign to a property)
+
+
 def api_holds_on_to_who_waits() -> None:
     from api.waiting import Waiters
 
@@ -196,6 +213,9 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
         outage_counts_as_death,
         epoch_ignored,
         full_server_refuses_settling,
+        settling_again_charges_again,
+        readiness_writes_nothing,
+        clock_of_the_process_counts,
         api_holds_on_to_who_waits,
         redis_errors_are_500,
         deaf_after_a_cut,

@@ -10,7 +10,7 @@ from tests.chaos.planted import PLANTS
 
 @pytest.mark.parametrize("bug", ["submitted_again_under_a_new_id", "redis_errors_are_500"])
 async def test_a_planted_bug_is_caught(bug: str, tmp_path: Path) -> None:
-    catch = await hunt(bug, tmp_path / "system")
+    catch = await hunt(bug, tmp_path / "system", alone=True)
     assert catch.failure is not None, catch
 
 
