@@ -47,7 +47,7 @@ async def killed(system: System, ann: Caller, chance: random.Random) -> list[flo
         await asyncio.sleep(chance.uniform(0, LEASE_S / 3))
         now = time.time()
         victim.kill()
-        # As a supervisor would; it comes too late to be the one that takes over.
+        # As a supervisor would.
         victim.start()
         at |= dict.fromkeys(held[victim], now)
     took = [(await system.until_sent(marker, 2))[1].arrived_at - since for marker, since in at.items()]
