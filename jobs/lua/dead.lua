@@ -1,6 +1,6 @@
 -- dead: jobs that failed for good and may be replayed, the last to fail first; or one of them with its prompt.
 -- ARGV     epoch, now ('' = server), id to start after ('' = the newest), how many; or, with '' for how many, the one id
--- Returns  {1 if there are more, {id, head, info, result, error, '{}', webhooks}, ...} | {head, info, body}: {} if it is none of them
+-- Returns  {1 if there are more, {id, head, info, result, error, {}, webhooks}, ...} | {head, info, body}: {} if it is none of them
 -- Touches  dead, job:<id>
 -- @use epoch
 -- @use record
@@ -22,7 +22,7 @@ local answer = {#found > most and 1 or 0}
 for i = 1, math.min(most, #found) do
   local stored = redis.call('HMGET', key.job(found[i]), 'h', 'i', 'r', 'e', 'w')
   if stored[1] then
-    answer[#answer + 1] = {found[i], stored[1], stored[2], stored[3], stored[4], '{}', stored[5]}
+    answer[#answer + 1] = {found[i], stored[1], stored[2], stored[3], stored[4], {}, stored[5]}
   else
     redis.call('ZREM', key.DEAD, found[i])
   end

@@ -1,7 +1,7 @@
 -- list: a user's jobs, newest first, a bounded number looked at in one call.
 -- ARGV     epoch, now ('' = server), user, id to start after ('' = none; it may be gone), state to keep ('' = all), how many
 --          to look at
--- Returns  {limits, last id looked at ('' = none), 1 if there may be more, {id, head, info, result, error, '{}', webhooks}, ...}
+-- Returns  {limits, last id looked at ('' = none), 1 if there may be more, {id, head, info, result, error, {}, webhooks}, ...}
 -- Touches  jobs:<user>, job:<id>, and what record.limits reads
 -- @use epoch
 -- @use record
@@ -18,7 +18,7 @@ for _, id in ipairs(found) do
   if not stored[1] then
     redis.call('ZREM', index, id)
   elseif state == '' or cjson.decode(stored[1]).st == state then
-    answer[#answer + 1] = {id, stored[1], stored[2], stored[3], stored[4], '{}', stored[5]}
+    answer[#answer + 1] = {id, stored[1], stored[2], stored[3], stored[4], {}, stored[5]}
   end
 end
 return answer
