@@ -19,6 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.body import header_values
 from api.errors import Problem, answer, problem_of, unavailable
 
+HEAD_ONLY = "penstock.head"
+"""In the extensions of a request of which only the head is answered."""
+
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 log = structlog.get_logger(__name__)
@@ -52,8 +55,8 @@ class Edge:
             await send(message)
 
         if method == "HEAD":
-            # The server leaves out the body of an answer to HEAD by itself.
-            scope = {**scope, "method": "GET"}
+            # The server leaves out the body of an answer to HEAD by itself; streams must not begin one (events.py).
+            scope = {**scope, "method": "GET", "extensions": {**scope.get("extensions", {}), HEAD_ONLY: {}}}
         problem: Problem | None = None
         try:
             _check_host(scope)

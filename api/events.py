@@ -6,13 +6,15 @@ An event's id is the job's version, so that a reader who comes back with Last-Ev
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from api.answers import Empty
+from api.answers import Empty, Header
 from api.auth import Principal
 from api.body import header_values
+from api.edge import HEAD_ONLY
 from api.errors import job_not_found, problem_of
 from api.headers import limit_headers
 from api.service import Service
@@ -24,6 +26,11 @@ LOOK_INTERVAL_S = 1.0
 KEEP_ALIVE_S = 15.0
 """Proxies cut what is silent for long."""
 
+_STREAM_HEADERS: Final[tuple[Header, ...]] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
 _EVENT_ID = re.compile(rb"([0-9]{1,15})(\.done)?")
 
 
@@ -35,12 +42,12 @@ async def event_stream(service: Service, request: Request, principal: Principal,
         raise job_not_found()
     if last and last[2]:
         return Empty(204, limit_headers(limits))
+    if HEAD_ONLY in request.scope.get("extensions", {}):
+        return Empty(200, [*_STREAM_HEADERS, *limit_headers(limits)])
     response = StreamingResponse(
         _events(service, request, principal, job, int(last[1]) if last else -1),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
-    response.raw_headers.extend(limit_headers(limits))
+    response.raw_headers = [*_STREAM_HEADERS, *limit_headers(limits)]
     return response
 
 

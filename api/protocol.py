@@ -98,9 +98,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if cycle is not None and not cycle.response_complete:
-            # Another answer is on its way on this connection; ours would end up in its middle.
-            self.transport.close()
-            return
+            if cycle.response_started or self.pipeline:
+                # Another answer is on its way on this connection; ours would end up before it or in its middle.
+                self.transport.close()
+                return
+            # It was this request's body that went wrong: whoever reads it is told that the client is gone.
+            cycle.disconnected = True
+            cycle.message_event.set()
         response = answer(problem, None)
         lines = [STATUS_LINE[problem.status or KINDS[problem.code].status]]
         for name, value in (

@@ -16,6 +16,8 @@ from jobs.record import OnBudget, Priority, RetryPolicy
 
 MAX_EXPIRES_AFTER_S = 604_800
 MAX_ANSWERS = 128
+MAX_CAP_TOKENS = 1_000_000_000
+"""Far above any model; what is multiplied and told of it stays a number that can be printed."""
 _LONGEST_MODEL = 128
 
 Text256 = Annotated[str, Field(max_length=256)]
@@ -99,8 +101,8 @@ def _body_errors(body: Mapping[str, object]) -> Iterator[FieldError]:
     if stream is not None and stream is not False:
         yield FieldError("/body/stream", "must be false: a job's answer is fetched when it is complete")
     for field in ("max_tokens", "max_completion_tokens"):
-        if not _absent_or_integer(body.get(field), None):
-            yield FieldError(f"/body/{field}", "must be a positive integer")
+        if not _absent_or_integer(body.get(field), MAX_CAP_TOKENS):
+            yield FieldError(f"/body/{field}", f"must be an integer from 1 to {MAX_CAP_TOKENS}")
     if not _absent_or_integer(body.get("n"), MAX_ANSWERS):
         yield FieldError("/body/n", f"must be an integer from 1 to {MAX_ANSWERS}")
     for field in body:
@@ -122,10 +124,8 @@ def _message_errors(messages: object) -> Iterator[FieldError]:
             yield FieldError(f"/body/messages/{place}/role", "must be a text such as user or system")
 
 
-def _absent_or_integer(value: object, most: int | None) -> bool:
-    if value is None:
-        return True
-    return type(value) is int and value >= 1 and (most is None or value <= most)
+def _absent_or_integer(value: object, most: int) -> bool:
+    return value is None or (type(value) is int and 1 <= value <= most)
 
 
 def unknown_model(name: str, served: tuple[str, ...]) -> Problem:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -66,7 +67,8 @@ class Jobs:
         key = idempotency_key(scope)
         limits = service.config.limits
         body = await read_json(scope, request.receive, limit_bytes=limits.body_bytes)
-        submission = read_submission(body.value, now_s=service.now_ms() / 1000)
+        check = partial(read_submission, now_s=service.now_ms() / 1000)
+        submission = await beside(body.raw_bytes, check, body.value)
         provider_body = await beside(body.raw_bytes, encode, submission.body)
         pools = service.config.pools(submission.model)
         if not pools:

@@ -127,3 +127,13 @@ async def test_a_reader_who_hangs_up_is_forgotten(served: Served) -> None:
 async def test_the_events_of_another_do_not_exist(api: Api) -> None:
     job_id = await api.submitted(await api.user("ann"))
     problem(await api.http.get(f"/v1/jobs/{job_id}/events", headers=await api.user("bob")), 404, "not_found")
+
+
+async def test_head_tells_of_the_stream_and_ends(api: Api) -> None:
+    ann = await api.user("ann")
+    job_id = await api.submitted(ann)
+    async with asyncio.timeout(20):
+        answer = await api.http.head(f"/v1/jobs/{job_id}/events", headers=ann)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert "x-ratelimit-reset" in answer.headers

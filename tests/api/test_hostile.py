@@ -1,62 +1,22 @@
 """What attackers and broken clients send: always a 4xx of the one shape, never a stall, never a trace."""
 
 import asyncio
+import importlib
 import json
-import time
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.api.corpus import BODIES, LARGE, LIMIT, POST, PROMPTS, REQUESTS, with_prompt
 from tests.api.harness import Api, chat, config, problem, running_api
 from tests.api.server import Served
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-LIMIT = 1_048_576
-
-
-def with_body(text: str) -> bytes:
-    return b'{"body":{"model":"m","messages":[{"role":"user","content":"x"}],"seed":' + text.encode() + b"}}"
-
-
-def with_prompt(text: bytes) -> bytes:
-    return b'{"body":{"model":"m","messages":[{"role":"user","content":"' + text + b'"}]}}'
-
-
 JSON = {"content-type": "application/json"}
-
-BODIES: dict[str, tuple[bytes, int]] = {
-    "nothing": (b"", 400),
-    "nan": (with_body("NaN"), 400),
-    "infinity": (with_body("Infinity"), 400),
-    "minus infinity": (with_body("-Infinity"), 400),
-    "1e999": (with_body("1e999"), 400),
-    "5,000 digits": (with_body("9" * 5_000), 400),
-    "duplicate keys": (b'{"body":{},"body":{}}', 400),
-    "duplicate keys inside": (with_body('{"a":1,"a":2}'), 400),
-    "lone surrogate": (with_prompt(b"\\ud800"), 422),
-    "lone surrogate in a name": (with_body('{"\\udfff":1}'), 422),
-    "100,000 deep": (with_body("[" * 100_000 + "]" * 100_000), 422),
-    "100,000 deep without an end": (with_body("[" * 100_000), 422),
-    "33 deep": (with_body("[" * 31 + "]" * 31), 422),
-    "nul byte": (with_prompt(b"\x00"), 400),
-    "byte-order mark": (b"\xef\xbb\xbf" + with_prompt(b"x"), 400),
-    "utf-16": (with_prompt(b"x").decode().encode("utf-16"), 400),
-    "utf-32": (with_prompt(b"x").decode().encode("utf-32"), 400),
-    "invalid utf-8": (with_prompt(b"\xc3\x28"), 400),
-    "overlong utf-8": (with_prompt(b"\xc0\xaf"), 400),
-    "an array": (b"[]", 422),
-    "a text": (b'"x"', 422),
-    "unknown field": (b'{"bdoy":{}}', 422),
-    "constructor": (b'{"__proto__":{},"body":{}}', 422),
-    "too large": (with_prompt(b"x" * LIMIT), 413),
-    "30 MB": (b" " * 30_000_000, 413),
-    "350,000 arrays": (b'{"body":{"model":"m","messages":[' + b"[]," * 349_000 + b"[]]}}", 422),
-    "60,000 fields": (json.dumps({f"f{n}": n for n in range(60_000)}).encode(), 422),
-    "redirected": (json.dumps({"body": chat(api_base="http://169.254.169.254/")}).encode(), 422),
-}
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -88,40 +48,50 @@ async def test_the_same_in_chunks(served: Served, name: str) -> None:
     assert again.status_code == 200
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        b" " * 1_000_000,
-        b"a" * 1_000_000,
-        b"\\n" * 500_000,
-        b"\\u0000" * 150_000,
-        b"[[{{" * 250_000,
-        "😀".encode() * 250_000,
-        b"<|endoftext|>" * 10,
-        b"<|endoftext|>" * 50_000,
-        b"EVAL 'redis.call(\\\"FLUSHALL\\\")' 0\\r\\n*1\\r\\n$8\\r\\nFLUSHALL\\r\\n",
-    ],
-)
-async def test_a_strange_prompt_is_a_prompt(api: Api, prompt: bytes) -> None:
-    ann = await api.user("ann")
-    longest, last = 0.0, time.perf_counter()
-
-    async def watch() -> None:
-        nonlocal longest, last
-        while True:
-            await asyncio.sleep(0.001)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
-
-    watcher = asyncio.create_task(watch())
-    answer = await api.http.post("/v1/jobs", content=with_prompt(prompt), headers=ann | JSON)
-    watcher.cancel()
+@pytest.mark.parametrize("name", PROMPTS)
+async def test_a_strange_prompt_is_a_prompt(api: Api, name: str) -> None:
+    prompt = PROMPTS[name]
+    answer = await api.http.post(
+        "/v1/jobs", content=with_prompt(prompt), headers=await api.user("ann") | JSON
+    )
     if answer.status_code == 202:
         [claimed] = await api.claim()
         assert json.loads(claimed.body)["messages"] == json.loads(with_prompt(prompt))["body"]["messages"]
     else:
         problem(answer, 422, "job_too_large")
-    assert longest < 0.1
+
+
+@pytest.mark.parametrize("name", LARGE)
+async def test_a_large_body_is_looked_at_beside_the_loop(
+    api: Api, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_loop: list[str] = []
+    steps = {
+        "parse": "api.body.parse",
+        "check": "api.routes.jobs.read_submission",
+        "encode": "api.routes.jobs.encode",
+        "digest": "api.routes.jobs._digest",
+        "count": "jobs.tokens.estimator.estimate",
+    }
+    done = set()
+
+    def watched(step: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(*args: Any, **kwargs: Any) -> Any:
+            done.add(step)
+            if threading.current_thread() is threading.main_thread():
+                on_the_loop.append(step)
+            return work(*args, **kwargs)
+
+        return watching
+
+    for step, path in steps.items():
+        module, _, function = path.rpartition(".")
+        monkeypatch.setattr(path, watched(step, getattr(importlib.import_module(module), function)))
+    headers = await api.user("ann") | JSON | {"idempotency-key": "k"}
+    answer = await api.http.post("/v1/jobs", content=LARGE[name], headers=headers)
+    assert answer.status_code in (202, 422)
+    assert on_the_loop == []
+    assert done >= steps.keys() - ({"digest"} if answer.status_code == 422 else set())
 
 
 @pytest.mark.parametrize(
@@ -221,40 +191,11 @@ async def test_another_path_is_not_found(api: Api, path: str) -> None:
     problem(await api.http.get(path), 404, "not_found")
 
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
-
-
-@pytest.mark.parametrize(
-    ("parts", "status", "code"),
-    [
-        ([GET + b"".join(b"X-%d: 1\r\n" % n for n in range(5_000)) + b"\r\n"], 431, "headers_too_large"),
-        ([GET + b"X: " + b"x" * 200_000 + b"\r\n\r\n"], 431, "headers_too_large"),
-        ([GET, *[b"X: " + b"x" * 1_000 + b"\r\n"] * 70], 431, "headers_too_large"),
-        ([GET + b"X: ", *[b"x" * 10_000] * 20], 431, "headers_too_large"),
-        ([b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"], 431, "headers_too_large"),
-        ([b"GET /healthz HTTP/1.1\r\n\r\n"], 400, "bad_request"),
-        ([GET + b"Host: y\r\n\r\n"], 400, "bad_request"),
-        ([b"nonsense\r\n\r\n"], 400, "bad_request"),
-        ([b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"], 400, "bad_request"),
-        ([b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n"], 400, "bad_request"),
-        ([b"GET http:// HTTP/1.1\r\nHost: x\r\n\r\n"], 400, "bad_request"),
-        ([b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"], 404, "not_found"),
-        ([GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"], 400, "bad_request"),
-        ([GET + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"], 400, "bad_request"),
-        ([GET + b"Content-Length: -5\r\n\r\n"], 400, "bad_request"),
-        ([GET + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n"], 400, "bad_request"),
-        ([GET + b"X : y\r\n\r\n"], 400, "bad_request"),
-        ([GET + b"X: a\x00b\r\n\r\n"], 400, "bad_request"),
-    ],
-)
-async def test_what_is_no_proper_request_is_refused_in_one_shape(
-    served: Served, parts: list[bytes], status: int, code: str
-) -> None:
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_what_is_no_proper_request_is_refused_in_one_shape(served: Served, name: str) -> None:
+    parts, status, code = REQUESTS[name]
     (await served.raw(*parts, end=False)).problem(status, code)
     assert (await served.api.http.get("/healthz")).status_code == 200
-
-
-POST = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(served: Served) -> None:
