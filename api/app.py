@@ -17,15 +17,17 @@ from api.blocks import Blocks
 from api.direct import DirectRoute
 from api.durability import Durability
 from api.edge import Edge
+from api.hooks import Hooks
 from api.openapi import describe
 from api.rejections import Rejections
 from api.retraction import Retractions
-from api.routes import health, jobs, keys, limits, operations, operators, users
+from api.routes import deliveries, health, jobs, keys, limits, operations, operators, users, webhooks
 from api.service import Service
 from api.subscription import Subscription
 from api.waiting import Waiters
 from jobs.config import Config, ConfigError, ConfigWatcher
 from jobs.dead import DeadJobs
+from jobs.egress import Resolver, SubmissionCheck, SystemResolver
 from jobs.environment import Environment, SettingsError
 from jobs.figures import FiguresStore
 from jobs.keys import DONE, KEYS_CHANGED
@@ -35,6 +37,9 @@ from jobs.tokens import vocabulary
 from jobs.tokens.estimator import TokenEstimator
 from jobs.usage import UsageLedger
 from jobs.users import Users
+from jobs.webhooks.deliveries import Deliveries
+from jobs.webhooks.endpoints import Endpoints
+from jobs.webhooks.signing import SecretBox
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -68,11 +73,13 @@ def create_app(
     *,
     require_durable: bool = True,
     clock: Callable[[], int] | None = None,
+    resolver: Resolver | None = None,
 ) -> Application:
     """The application over this Redis, which stays the caller's to close. Nothing is connected before it starts.
 
     With `require_durable`, a Redis that may lose or evict jobs is not used: all routes answer 503 with the reason.
-    `clock` gives Unix ms in tests, to the scripts as well. Raises SettingsError without PENSTOCK_SECRET.
+    `clock` gives Unix ms in tests, to the scripts as well, and `resolver` looks up the names of webhooks' receivers.
+    Raises SettingsError without PENSTOCK_SECRET.
     """
     if environment.secret is None:
         raise SettingsError(
@@ -121,6 +128,11 @@ def create_app(
         now_ms=now_ms,
         retractions=Retractions(store),
         durability=Durability(redis, required=require_durable),
+        hooks=Hooks(
+            Endpoints(redis, SecretBox(pepper), clock=clock),
+            Deliveries(redis, clock=clock),
+            SubmissionCheck(resolver or SystemResolver(), now_s=monotonic),
+        ),
     )
     app = Application(
         title="Penstock",
@@ -143,6 +155,8 @@ def create_app(
     keys.add(app, service, pepper)
     operators.add(app, service)
     operations.add(app, service)
+    webhooks.add(app, service)
+    deliveries.add(app, service)
     # Routes are tried in their order.
     app.router.routes.extend(description)
     return app
@@ -166,6 +180,7 @@ def _lifespan(service: Service, environment: Environment) -> Any:
         finally:
             service.waiters.drain()
             await background.stop()
+            await service.hooks.check.aclose()
             await service.last_retractions()
             service.estimator.close()
 

@@ -9,7 +9,7 @@ from api.responses import ALWAYS, LIMIT_HEADERS, header, problem
 from api.schemas import DAY, JOB_ID, KEY_ID, SCHEMAS, USER, JSONSchema, ref
 
 
-def _query(name: str, schema: JSONSchema, description: str) -> JSONSchema:
+def query(name: str, schema: JSONSchema, description: str) -> JSONSchema:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 
@@ -17,7 +17,7 @@ def _header(name: str, schema: JSONSchema, description: str) -> JSONSchema:
     return {"name": name, "in": "header", "required": False, "schema": schema, "description": description}
 
 
-def _path(name: str, schema: JSONSchema) -> JSONSchema:
+def path_parameter(name: str, schema: JSONSchema) -> JSONSchema:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
@@ -25,7 +25,7 @@ def _content(schema: JSONSchema, media_type: str = "application/json") -> JSONSc
     return {media_type: {"schema": schema}}
 
 
-def _operation(
+def operation(
     name: str,
     tag: str,
     summary: str,
@@ -34,6 +34,7 @@ def _operation(
     problems: tuple[int, ...] = (),
     parameters: tuple[JSONSchema, ...] = (),
     body: str | None = None,
+    body_required: bool = True,
     public: bool = False,
     media_type: str = "application/json",
     headers: tuple[str, ...] = (),
@@ -52,36 +53,36 @@ def _operation(
     own = () if public else (401, 403, 503)
     for status in sorted({*problems, *own, *ALWAYS}):
         responses[str(status)] = problem(status)
-    operation: dict[str, Any] = {"operationId": name, "tags": [tag], "summary": summary}
+    described: dict[str, Any] = {"operationId": name, "tags": [tag], "summary": summary}
     if description:
-        operation["description"] = description
+        described["description"] = description
     if parameters:
-        operation["parameters"] = list(parameters)
+        described["parameters"] = list(parameters)
     if body:
-        operation["requestBody"] = {"required": True, "content": _content(ref(body))}
-    operation["responses"] = responses
-    operation["security"] = [] if public else [{"key": []}]
-    return {"openapi_extra": operation}
+        described["requestBody"] = {"required": body_required, "content": _content(ref(body))}
+    described["responses"] = responses
+    described["security"] = [] if public else [{"key": []}]
+    return {"openapi_extra": described}
 
 
-_IN_PATH: Final = _path("job_id", JOB_ID)
-_WAIT: Final = _query(
+_IN_PATH: Final = path_parameter("job_id", JOB_ID)
+_WAIT: Final = query(
     "wait",
     {"type": "integer", "minimum": 0, "maximum": 999_999_999},
     "Hold the request up to so many seconds; above 60 means 60.",
 )
-_LIMIT: Final = _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "How many.")
+LIMIT: Final = query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "How many.")
 # RFC 9651 puts texts in quotes; most clients send them bare.
 _KEY: Final = r'^([!#-~]|[!#-~][ -~]{0,253}[!-~]|"([ !#-\[\]-~]|\\["\\]){1,255}")$'
-_BODY_PROBLEMS: Final = (400, 408, 413, 415, 422)
-_NEVER_KEPT: Final = ("cache-control",)
+BODY_PROBLEMS: Final = (400, 408, 413, 415, 422)
+NEVER_KEPT: Final = ("cache-control",)
 
-SUBMIT: Final = _operation(
+SUBMIT: Final = operation(
     "submit_job",
     "jobs",
     "Submit a job",
     answers={202: "Job", 200: "Job"},
-    problems=(*_BODY_PROBLEMS, 429),
+    problems=(*BODY_PROBLEMS, 429),
     parameters=(
         _header(
             "Idempotency-Key",
@@ -100,7 +101,7 @@ SUBMIT: Final = _operation(
         "preference-applied",
     ),
 )
-READ: Final = _operation(
+READ: Final = operation(
     "read_job",
     "jobs",
     "Read a job, or wait for its end",
@@ -109,21 +110,21 @@ READ: Final = _operation(
     parameters=(_IN_PATH, _WAIT, _header("If-None-Match", {"type": "string"}, "An ETag you have.")),
     headers=(*LIMIT_HEADERS, "cache-control", "etag", "retry-after"),
 )
-LIST: Final = _operation(
+LIST: Final = operation(
     "list_jobs",
     "jobs",
     "List your jobs, newest first",
     answers={200: "JobList"},
     problems=(422,),
     parameters=(
-        _LIMIT,
-        _query("after", JOB_ID, "The last id of the page before."),
-        _query("status", SCHEMAS["Job"]["properties"]["status"], "Only jobs of this status."),
-        _query("custom_id", {"type": "string", "maxLength": 256}, "Only jobs with this custom_id."),
+        LIMIT,
+        query("after", JOB_ID, "The last id of the page before."),
+        query("status", SCHEMAS["Job"]["properties"]["status"], "Only jobs of this status."),
+        query("custom_id", {"type": "string", "maxLength": 256}, "Only jobs with this custom_id."),
     ),
     headers=(*LIMIT_HEADERS, "cache-control"),
 )
-CANCEL: Final = _operation(
+CANCEL: Final = operation(
     "cancel_job",
     "jobs",
     "Cancel a job",
@@ -132,7 +133,7 @@ CANCEL: Final = _operation(
     parameters=(_IN_PATH,),
     headers=(*LIMIT_HEADERS, "cache-control"),
 )
-ERASE: Final = _operation(
+ERASE: Final = operation(
     "erase_job",
     "jobs",
     "Erase a finished job",
@@ -141,7 +142,7 @@ ERASE: Final = _operation(
     parameters=(_IN_PATH,),
     headers=LIMIT_HEADERS,
 )
-EVENTS: Final = _operation(
+EVENTS: Final = operation(
     "job_events",
     "jobs",
     "A job's changes as server-sent events",
@@ -151,27 +152,27 @@ EVENTS: Final = _operation(
     media_type="text/event-stream",
     headers=LIMIT_HEADERS,
 )
-LIMITS: Final = _operation(
+LIMITS: Final = operation(
     "read_limits",
     "limits",
     "Your limits and what is left of them",
     answers={200: "Limits"},
     headers=(*LIMIT_HEADERS, "cache-control"),
 )
-USAGE: Final = _operation(
+USAGE: Final = operation(
     "read_usage",
     "limits",
     "What was used",
     answers={200: "Usage"},
     problems=(422,),
     parameters=(
-        _query(
+        query(
             "start",
             DAY,
             "The first day (UTC); 30 days before the end if left out.",
         ),
-        _query("end", DAY, "The last day; today if left out."),
-        _query(
+        query("end", DAY, "The last day; today if left out."),
+        query(
             "group_by",
             {
                 "type": "string",
@@ -180,159 +181,159 @@ USAGE: Final = _operation(
             },
             "Some of day, model and (admin) user; with none of them, only the total counts.",
         ),
-        _query("user", {"type": "string", "maxLength": 256}, "Admin: one user instead of all."),
+        query("user", {"type": "string", "maxLength": 256}, "Admin: one user instead of all."),
     ),
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
 )
-HEALTHZ: Final = _operation(
+HEALTHZ: Final = operation(
     "live",
     "operations",
     "Whether the process lives",
     answers={200: "Health"},
     public=True,
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
 )
-READYZ: Final = _operation(
+READYZ: Final = operation(
     "ready",
     "operations",
     "Whether jobs can be accepted",
     answers={200: "Health"},
     public=True,
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
     problems=(503,),
 )
-CREATE_USER: Final = _operation(
+CREATE_USER: Final = operation(
     "create_user",
     "admin",
     "Register a user",
     answers={201: "User"},
-    problems=(*_BODY_PROBLEMS, 409),
+    problems=(*BODY_PROBLEMS, 409),
     body="NewUser",
     headers=("location", "cache-control"),
 )
-LIST_USERS: Final = _operation(
+LIST_USERS: Final = operation(
     "list_users",
     "admin",
     "List the users",
     answers={200: "UserList"},
     problems=(422,),
     parameters=(
-        _LIMIT,
-        _query("after", {"type": "string", "maxLength": 256}, "The last user of the page before."),
+        LIMIT,
+        query("after", {"type": "string", "maxLength": 256}, "The last user of the page before."),
     ),
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
 )
-READ_USER: Final = _operation(
+READ_USER: Final = operation(
     "read_user",
     "admin",
     "Read a user",
     answers={200: "UserWithLimits"},
     problems=(404,),
-    parameters=(_path("user", USER),),
-    headers=_NEVER_KEPT,
+    parameters=(path_parameter("user", USER),),
+    headers=NEVER_KEPT,
 )
-CHANGE_USER: Final = _operation(
+CHANGE_USER: Final = operation(
     "change_user",
     "admin",
     "Change a user's tier or single limits",
     answers={200: "User"},
-    problems=(*_BODY_PROBLEMS, 404),
-    parameters=(_path("user", USER),),
+    problems=(*BODY_PROBLEMS, 404),
+    parameters=(path_parameter("user", USER),),
     body="UserChange",
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
 )
-CREATE_KEY: Final = _operation(
+CREATE_KEY: Final = operation(
     "create_key",
     "admin",
     "Make a key",
     answers={201: "Key"},
-    problems=_BODY_PROBLEMS,
+    problems=BODY_PROBLEMS,
     body="NewKey",
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
 )
-LIST_KEYS: Final = _operation(
+LIST_KEYS: Final = operation(
     "list_keys",
     "admin",
     "List the keys",
     answers={200: "KeyList"},
     problems=(422,),
     parameters=(
-        _LIMIT,
-        _query("user", {"type": "string", "maxLength": 256}, "Only this user's."),
-        _query("after", {"type": "string", "maxLength": 256}, "The last id of the page before."),
+        LIMIT,
+        query("user", {"type": "string", "maxLength": 256}, "Only this user's."),
+        query("after", {"type": "string", "maxLength": 256}, "The last id of the page before."),
     ),
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
 )
-ROTATE_KEY: Final = _operation(
+ROTATE_KEY: Final = operation(
     "rotate_key",
     "admin",
     "Make a new key in place of one",
     answers={201: "Key"},
-    problems=(*_BODY_PROBLEMS, 404),
-    parameters=(_path("key_id", KEY_ID),),
+    problems=(*BODY_PROBLEMS, 404),
+    parameters=(path_parameter("key_id", KEY_ID),),
     body="Rotation",
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
 )
-REVOKE_KEY: Final = _operation(
+REVOKE_KEY: Final = operation(
     "revoke_key",
     "admin",
     "Revoke a key",
     answers={204: None},
     problems=(404,),
-    parameters=(_path("key_id", KEY_ID),),
-    headers=_NEVER_KEPT,
+    parameters=(path_parameter("key_id", KEY_ID),),
+    headers=NEVER_KEPT,
 )
-PROVIDERS: Final = _operation(
+PROVIDERS: Final = operation(
     "list_providers",
     "admin",
     "Show the providers: their limits, what was learned of them, and what pauses them",
     answers={200: "ProviderList"},
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
 )
-RESUME: Final = _operation(
+RESUME: Final = operation(
     "resume_provider",
     "admin",
     "End a provider's pauses, and forget lower limits that were learned",
     answers={200: "Provider"},
     problems=(404,),
-    parameters=(_path("provider", {"type": "string", "minLength": 1}),),
-    headers=_NEVER_KEPT,
+    parameters=(path_parameter("provider", {"type": "string", "minLength": 1}),),
+    headers=NEVER_KEPT,
 )
 _OPEN: Final = (
     "Takes a key with the scope `metrics`, or none where the configuration says `open_metrics: true`."
 )
-SCALING: Final = _operation(
+SCALING: Final = operation(
     "scaling",
     "operations",
     "How many workers are worth running now, and why",
     answers={200: "Scaling"},
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
     description=_OPEN,
 )
-METRICS: Final = _operation(
+METRICS: Final = operation(
     "metrics",
     "operations",
     "Metrics as text for Prometheus",
     answers={200: "Metrics"},
-    headers=_NEVER_KEPT,
+    headers=NEVER_KEPT,
     description=_OPEN,
     media_type="text/plain",
 )
-DEAD: Final = _operation(
+DEAD: Final = operation(
     "list_dead_jobs",
     "admin",
     "List the jobs that failed for good",
     answers={200: "JobList"},
     problems=(422,),
-    parameters=(_LIMIT, _query("after", JOB_ID, "The last id of the page before.")),
-    headers=_NEVER_KEPT,
+    parameters=(LIMIT, query("after", JOB_ID, "The last id of the page before.")),
+    headers=NEVER_KEPT,
 )
-REPLAY: Final = _operation(
+REPLAY: Final = operation(
     "replay_dead_job",
     "admin",
     "Submit a dead job anew",
     answers={202: "Job"},
     problems=(404, 422, 429),
-    parameters=(_path("job_id", JOB_ID),),
+    parameters=(path_parameter("job_id", JOB_ID),),
     headers=("location", "cache-control"),
 )

@@ -12,7 +12,7 @@ from api.direct import DirectRoute
 from api.examples import EXAMPLES
 from api.responses import PROBLEMS, RESPONSE_HEADERS
 from api.schemas import SCHEMAS, SECURITY_SCHEMES, JSONSchema
-from api.webhook_schemas import WEBHOOKS
+from api.webhook_schemas import WEBHOOK_SCHEMAS, WEBHOOKS
 
 _DESCRIPTION: Final = """\
 Jobs are submitted with `POST /v1/jobs`, run when the user's budget and the provider's limits both have room, and read,
@@ -51,7 +51,7 @@ def describe(routes: Iterable[BaseRoute], version: str) -> dict[str, Any]:
         "components": {
             "schemas": {
                 name: schema | ({"examples": [EXAMPLES[name]]} if name in EXAMPLES else {})
-                for name, schema in SCHEMAS.items()
+                for name, schema in (SCHEMAS | WEBHOOK_SCHEMAS).items()
             },
             "headers": RESPONSE_HEADERS,
             "responses": PROBLEMS,

@@ -25,7 +25,9 @@ _MAYBE_COUNT: Final[JSONSchema] = {"type": ["integer", "null"], "minimum": 0}
 _TEXT: Final[JSONSchema] = {"type": "string"}
 
 
-def _object(properties: dict[str, JSONSchema], required: list[str] | None = None, **more: Any) -> JSONSchema:
+def object_schema(
+    properties: dict[str, JSONSchema], required: list[str] | None = None, **more: Any
+) -> JSONSchema:
     """An object that has all these properties, or the `required` ones, and no others."""
     return {
         "type": "object",
@@ -41,8 +43,8 @@ def ref(name: str) -> JSONSchema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _list_of(name: str) -> JSONSchema:
-    return _object(
+def list_schema(name: str) -> JSONSchema:
+    return object_schema(
         {
             "object": {"const": "list"},
             "data": {"type": "array", "items": ref(name)},
@@ -55,13 +57,15 @@ def _list_of(name: str) -> JSONSchema:
 
 _SUBMISSION_FIELDS: Final[dict[str, JSONSchema]] = {
     "endpoint": {"const": "/v1/chat/completions", "default": "/v1/chat/completions"},
-    "body": _object(
+    "body": object_schema(
         {
             "model": {"type": "string", "minLength": 1, "maxLength": 128},
             "messages": {
                 "type": "array",
                 "minItems": 1,
-                "items": _object({"role": {"type": "string", "minLength": 1}}, additionalProperties=True),
+                "items": object_schema(
+                    {"role": {"type": "string", "minLength": 1}}, additionalProperties=True
+                ),
             },
             "max_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000_000},
             "max_completion_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000_000},
@@ -81,7 +85,11 @@ _SUBMISSION_FIELDS: Final[dict[str, JSONSchema]] = {
         "additionalProperties": {"type": "string", "maxLength": 512},
     },
     "priority": {"enum": ["interactive", "standard", "batch"], "default": "standard"},
-    "webhook_url": {"type": "null", "description": "This version delivers no webhooks."},
+    "webhook_url": {
+        "type": ["string", "null"],
+        "maxLength": 2048,
+        "description": "Where the end of the job is told instead of at the registered endpoints.",
+    },
     "not_before": {"type": ["integer", "null"], "minimum": 0, "description": "Unix seconds."},
     "expires_after": {"type": "integer", "minimum": 1, "maximum": 604_800, "default": 86_400},
     "retry": {"enum": ["safe", "never"], "default": "safe"},
@@ -131,8 +139,8 @@ _EXPIRES_AT: Final[JSONSchema] = {
 }
 
 SCHEMAS: Final[dict[str, JSONSchema]] = {
-    "Submission": _object(_SUBMISSION_FIELDS, ["body"]),
-    "Job": _object(
+    "Submission": object_schema(_SUBMISSION_FIELDS, ["body"]),
+    "Job": object_schema(
         {
             "id": JOB_ID,
             "object": {"const": "job"},
@@ -166,10 +174,17 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "cost_usd": {"type": ["number", "null"]},
             "result": {"description": "The provider's response body, unchanged."},
             "error": {"anyOf": [ref("JobError"), {"type": "null"}]},
-            "webhook": {"type": "object"},
+            "webhook": object_schema(
+                {
+                    "status": {"enum": ["none", "pending", "delivered", "failed"]},
+                    "attempts": _COUNT,
+                    "last_status_code": _MAYBE_INT,
+                    "next_attempt_at": _MAYBE_INT,
+                }
+            ),
         }
     ),
-    "JobEvent": _object(
+    "JobEvent": object_schema(
         {
             "event": {
                 "enum": ["status", "done"],
@@ -188,7 +203,7 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
         },
         description="One of the server-sent events.",
     ),
-    "JobUsage": _object(
+    "JobUsage": object_schema(
         {
             "prompt_tokens": _COUNT,
             "completion_tokens": _COUNT,
@@ -197,15 +212,15 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "source": {"enum": ["provider", "estimated"]},
         }
     ),
-    "JobError": _object(
+    "JobError": object_schema(
         {"code": _TEXT, "message": _TEXT, "attempt": _MAYBE_INT, "provider_status": _MAYBE_INT}
     ),
-    "JobList": _list_of("Job"),
-    "Limits": _object(
+    "JobList": list_schema("Job"),
+    "Limits": object_schema(
         {
             "user": _TEXT,
             "tier": {"type": ["string", "null"]},
-            "requests": _object(
+            "requests": object_schema(
                 {
                     "limit": _MAYBE_COUNT,
                     "window_s": _COUNT,
@@ -214,7 +229,7 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
                     "block_s": _COUNT,
                 }
             ),
-            "tokens": _object(
+            "tokens": object_schema(
                 {
                     "limit": _MAYBE_COUNT,
                     "used": _COUNT,
@@ -223,23 +238,23 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
                     "resets_at": _INT,
                 }
             ),
-            "concurrent": _object({"limit": _MAYBE_COUNT, "running": _COUNT}),
-            "queued": _object({"jobs": _COUNT, "tokens": _COUNT, "max_jobs": _MAYBE_COUNT}),
+            "concurrent": object_schema({"limit": _MAYBE_COUNT, "running": _COUNT}),
+            "queued": object_schema({"jobs": _COUNT, "tokens": _COUNT, "max_jobs": _MAYBE_COUNT}),
         },
         description="null is unlimited.",
     ),
-    "Usage": _object(
+    "Usage": object_schema(
         {
             "object": {"const": "list"},
             "data": {
                 "type": "array",
-                "items": _object({"day": DAY, "model": _TEXT, "user": _TEXT, **_SUMS}, list(_SUMS)),
+                "items": object_schema({"day": DAY, "model": _TEXT, "user": _TEXT, **_SUMS}, list(_SUMS)),
             },
-            "total": _object(_SUMS),
+            "total": object_schema(_SUMS),
         }
     ),
-    "NewUser": _object({"user": USER, "tier": _TEXT, "overrides": _OVERRIDES}, ["user", "tier"]),
-    "UserChange": _object(
+    "NewUser": object_schema({"user": USER, "tier": _TEXT, "overrides": _OVERRIDES}, ["user", "tier"]),
+    "UserChange": object_schema(
         {
             "tier": {"type": ["string", "null"]},
             "overrides": _OVERRIDES,
@@ -251,9 +266,9 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
         },
         [],
     ),
-    "User": _object(_USER_FIELDS),
-    "UserWithLimits": _object({**_USER_FIELDS, "limits": ref("Limits")}),
-    "Limit": _object(
+    "User": object_schema(_USER_FIELDS),
+    "UserWithLimits": object_schema({**_USER_FIELDS, "limits": ref("Limits")}),
+    "Limit": object_schema(
         {
             "name": _TEXT,
             "tokens_configured": _MAYBE_INT,
@@ -271,7 +286,7 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "windows_passed": _COUNT,
         }
     ),
-    "Pool": _object(
+    "Pool": object_schema(
         {
             "id": _TEXT,
             "accounting": {"enum": ["openai", "anthropic", "actual"]},
@@ -285,7 +300,7 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "limits": {"type": "array", "items": ref("Limit")},
         }
     ),
-    "Provider": _object(
+    "Provider": object_schema(
         {
             "object": {"const": "provider"},
             "id": _TEXT,
@@ -293,21 +308,21 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "pools": {"type": "array", "items": ref("Pool")},
         }
     ),
-    "ProviderList": _object(
+    "ProviderList": object_schema(
         {"object": {"const": "list"}, "data": {"type": "array", "items": ref("Provider")}}
     ),
-    "Scaling": _object(
+    "Scaling": object_schema(
         {
-            "workers": _object({"current": _COUNT, "recommended": _COUNT, "useful_max": _MAYBE_INT}),
+            "workers": object_schema({"current": _COUNT, "recommended": _COUNT, "useful_max": _MAYBE_INT}),
             "bound_by": {"enum": [None, "provider_tokens", "provider_requests", "provider_paused", "demand"]},
             "reason": _TEXT,
             "pools": {
                 "type": "array",
-                "items": _object(
+                "items": object_schema(
                     {
                         "provider": _TEXT,
                         "model": _TEXT,
-                        "tokens_per_minute": _object({"limit": _MAYBE_INT, "used": _COUNT}),
+                        "tokens_per_minute": object_schema({"limit": _MAYBE_INT, "used": _COUNT}),
                         "queued_jobs": _COUNT,
                         "queued_tokens": _COUNT,
                         "drain_seconds": _MAYBE_INT,
@@ -317,8 +332,8 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
         }
     ),
     "Metrics": _TEXT,
-    "UserList": _list_of("User"),
-    "NewKey": _object(
+    "UserList": list_schema("User"),
+    "NewKey": object_schema(
         {
             "user": USER,
             "tier": {"type": ["string", "null"], "description": "Registers a user that is new on this tier."},
@@ -327,14 +342,14 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
         },
         ["user"],
     ),
-    "Rotation": _object(
+    "Rotation": object_schema(
         {
             "overlap_s": {"type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 0},
             "expires_at": {**_EXPIRES_AT, "description": "Of the new key; left out, it is the old key's."},
         },
         [],
     ),
-    "Key": _object(
+    "Key": object_schema(
         {
             "id": KEY_ID,
             "object": {"const": "key"},
@@ -351,9 +366,9 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
         },
         ["id", "object", "user", "scopes", "created_at", "expires_at", "last_used_at"],
     ),
-    "KeyList": _list_of("Key"),
-    "Health": _object({"status": _TEXT}),
-    "Problem": _object(
+    "KeyList": list_schema("Key"),
+    "Health": object_schema({"status": _TEXT}),
+    "Problem": object_schema(
         {
             "type": {"type": "string", "pattern": "^urn:penstock:error:"},
             "title": _TEXT,
@@ -361,14 +376,14 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "detail": {"type": "string", "minLength": 1},
             "instance": _TEXT,
             "code": _TEXT,
-            "error": _object(
+            "error": object_schema(
                 {"message": _TEXT, "type": _TEXT, "code": _TEXT, "param": {"type": ["string", "null"]}}
             ),
             "errors": {
                 "type": "array",
                 "minItems": 1,
                 "maxItems": 20,
-                "items": _object({"pointer": _TEXT, "message": _TEXT}),
+                "items": object_schema({"pointer": _TEXT, "message": _TEXT}),
                 "description": "A JSON pointer into the body, `?name` for a query parameter, or a header's name.",
             },
             "retry_after": {"type": "integer", "minimum": 1},
@@ -388,7 +403,7 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
         ["type", "title", "status", "detail", "instance", "code", "error"],
         description="RFC 9457, with the member `error` that OpenAI's clients read.",
     ),
-    "Event": _object(
+    "Event": object_schema(
         {
             "id": {"type": "string", "pattern": "^evt_[^.]+$"},
             "object": {"const": "event"},

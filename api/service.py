@@ -16,6 +16,7 @@ from api.blocks import Blocks
 from api.body import read_json
 from api.durability import Durability
 from api.errors import FieldError, invalid, problem_of, unavailable
+from api.hooks import Hooks
 from api.rejections import Rejections
 from api.retraction import Retractions
 from api.subscription import Subscription
@@ -60,6 +61,7 @@ class Service:
     blocks: Blocks
     retractions: Retractions
     durability: Durability
+    hooks: Hooks
     now_ms: Callable[[], int]
     ready: bool = False
     not_ready: str = "the job store has not answered yet"
@@ -76,6 +78,7 @@ class Service:
             await self.pools.start()
             await self.dead.start()
             await self.figures.start()
+            await self.hooks.start()
             await self.store.publish(self.config)
             self.ready = True
         finally:

@@ -69,10 +69,6 @@ def _oversized(value: Mapping[str, object]) -> Iterator[FieldError]:
 
 
 def _rule_errors(submission: Submission, now_s: float) -> Iterator[FieldError]:
-    if submission.webhook_url is not None:
-        yield FieldError(
-            "/webhook_url", "this version delivers no webhooks yet; leave it out and poll the job"
-        )
     if submission.not_before is not None and submission.not_before >= now_s + submission.expires_after:
         yield FieldError("/not_before", "must be before the job expires; give a greater expires_after")
 

@@ -17,17 +17,21 @@ from api.errors import DO_NOT_RETRY, Problem, job_not_found, problem_of, retry_a
 from api.events import event_stream
 from api.fit import check_fit
 from api.headers import limit_headers, poll_after_s
+from api.hooks import forbidden
 from api.refusals import rate_limited, refusal
 from api.request import Query, idempotency_key, is_job_id, preferred_wait_s
 from api.service import Service
 from api.submission import Submission, read_submission, unknown_model
 from api.views import etag, job_bytes, list_bytes
+from jobs.egress import Target
 from jobs.record import JobView, LimitsView, NewJob, State, Submitted
 from jobs.tokens.estimate import Estimate
+from jobs.webhooks import own_lane
 
 STOPPING_S = 3.0
 """A running job is stopped within a second of its cancel; an answer that takes longer tells of it as it is."""
 
+_HOOK = "/webhook_url"
 _PRIVATE: Header = (b"cache-control", b"private, no-cache")
 _NEVER_KEPT: Header = (b"cache-control", b"no-store")
 
@@ -77,8 +81,15 @@ class Jobs:
             submission.body, pools, body_bytes=body.raw_bytes, stop_above_tokens=limits.prompt_tokens
         )
         check_fit(submission.body, estimate, pools, prompt_limit_tokens=limits.prompt_tokens)
+        hook = None
+        if submission.webhook_url is not None:
+            if principal.anonymous:
+                raise forbidden(
+                    "anonymous", "takes a key: without one there is no secret to sign with", _HOOK
+                )
+            hook = await service.hooks.target(submission.webhook_url, service.config, _HOOK)
         digest = await beside(body.raw_bytes, _digest, body.value) if key else ""
-        return _new_job(submission, provider_body, estimate, principal.user, key, digest, principal.anonymous)
+        return _new_job(submission, provider_body, estimate, principal, key, digest, hook)
 
     async def _accepted(self, request: Request, outcome: Submitted, wait_s: int) -> Response:
         job, limits = outcome.job, outcome.limits
@@ -191,14 +202,14 @@ def _new_job(
     submission: Submission,
     provider_body: bytes,
     estimate: Estimate,
-    user: str,
+    principal: Principal,
     key: str | None,
     digest: str,
-    anonymous: bool,
+    hook: Target | None,
 ) -> NewJob:
     return NewJob(
         id=f"job_{ULID()}",
-        user=user,
+        user=principal.user,
         name=submission.model,
         body=provider_body,
         prompt_tokens=estimate.prompt_tokens,
@@ -213,7 +224,9 @@ def _new_job(
         on_budget=submission.on_budget,
         idempotency_key=key,
         payload_digest=digest,
-        anonymous=anonymous,
+        anonymous=principal.anonymous,
+        webhook_url=hook.url if hook else None,
+        webhook_lane=own_lane(principal.user, hook) if hook else None,
     )
 
 

@@ -5,13 +5,16 @@ job (jobs/lua/outbox.lua).
 """
 
 import hashlib
+from typing import Final, Literal, get_args
 
 from jobs.egress import Target
 
-EVENT_TYPES = ("job.succeeded", "job.failed", "job.cancelled", "job.expired")
+EventType = Literal["job.succeeded", "job.failed", "job.cancelled", "job.expired"]
+
+EVENT_TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
 """What an endpoint may want to hear of."""
 
-TEST_TYPE = "webhook_endpoint.test"
+TEST_TYPE: Final = "webhook_endpoint.test"
 """The type of the event that a test sends unless it is told another one."""
 
 

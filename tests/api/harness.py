@@ -13,6 +13,7 @@ import httpx2
 from api.app import Application, create_app
 from jobs.claims import Claims
 from jobs.config import Config
+from jobs.egress import Resolver
 from jobs.environment import Environment
 from jobs.record import ClaimedJob, State, Usage
 from jobs.secrets import digest, new_key
@@ -175,6 +176,7 @@ async def running_api(
     environment: Environment | None = None,
     *,
     require_durable: bool = False,
+    resolver: Resolver | None = None,
 ) -> AsyncIterator[Api]:
     """An API process that has started and hears, on this Redis."""
     clock = clock or Clock()
@@ -184,6 +186,7 @@ async def running_api(
         redis,
         require_durable=require_durable,
         clock=clock,
+        resolver=resolver,
     )
     async with app.router.lifespan_context(app), client(app) as http:
         await asyncio.wait_for(app.service.subscription.hearing.wait(), 20)

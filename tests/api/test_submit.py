@@ -109,14 +109,6 @@ async def test_more_than_a_whole_days_budget_is_refused_for_good(api: Api) -> No
     assert told["estimated_tokens"] > 60_000
 
 
-async def test_a_webhook_is_refused_rather_than_forgotten(api: Api) -> None:
-    told = problem(
-        await api.submit(await api.user("ann"), webhook_url="https://example.com/"), 422, "invalid_request"
-    )
-    assert told["errors"][0]["pointer"] == "/webhook_url"
-    assert "webhook" in told["errors"][0]["message"]
-
-
 async def test_nothing_that_was_refused_leaves_a_trace(api: Api) -> None:
     ann = await api.user("ann", "free")
     before = {key for key in await api.redis.keys("*") if not key.startswith(b"heartbeat")}
