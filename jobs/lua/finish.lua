@@ -101,9 +101,11 @@ function finish.job(id, head, state, with, now)
     redis.call('ZADD', key.DEAD, int(now), id)
     keep_until(key.DEAD, now + life, now)
   end
-  local told
-  told, life = outbox.write(id, head, life, now)
-  if told then fields[#fields + 1], fields[#fields + 2] = 'w', told end
+  if head.wu or redis.call('EXISTS', key.subscriptions(head.u)) == 1 then
+    local told
+    told, life = outbox.write(id, head, life, now)
+    if told then fields[#fields + 1], fields[#fields + 2] = 'w', told end
+  end
   record.save(id, head, unpack(fields))
   redis.call('PEXPIRE', key.job(id), int(life))
   lane.unpark(head.u)

@@ -201,9 +201,9 @@ end
 
 -- Lets a delivery wait for its next attempt, unless its schedule ends before.
 local function again(id, head, after, now)
-  figures.delivery('retried')
   head.due = math.floor(now + after)
   if head.due >= head.x then return conclude(id, head, 'failed', nil, now) end
+  figures.delivery('retried')
   save(id, head)
   tell_job(id, head, now)
   wait(id, head, now)

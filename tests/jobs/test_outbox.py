@@ -10,6 +10,7 @@ from jobs.dead import DeadJobs
 from jobs.record import JobError, State
 from jobs.webhooks import EVENT_TYPES
 from jobs.webhooks.endpoints import TooManyEndpointsError
+from jobs.webhooks.outbox import Outcome
 from tests.jobs.builders import (
     ALICE,
     BOB,
@@ -604,3 +605,20 @@ async def test_a_replayed_job_tells_the_same_receiver(server: Redis) -> None:
     again = await dead.replay(held.id, desk.id())
     assert again is not None
     assert (again.webhook_url, again.webhook_lane) == tuple(own_url().values())
+
+
+async def test_what_attempts_come_to_is_counted(server: Redis) -> None:
+    desk, post = await opened(server)
+    endpoint = await post.endpoint()
+    sender = await post.sender()
+    outcomes: tuple[Outcome, ...] = ("failed", "ours", "delivered")
+    for outcome in outcomes:
+        await post.finished_job()
+        assert len(await sender.send(outcome)) == 1
+    await post.endpoints.delete(ALICE, endpoint.id)
+    desk.clock.advance(MINUTE_MS)
+    assert await sender.take() == []
+    await desk.store.sweep()
+    counted = await desk.hash("figures")
+    told = {name: int(n) for name, n in counted.items() if name.startswith("delivery ")}
+    assert told == {"delivery retried": 2, "delivery delivered": 1, "delivery failed": 2}
