@@ -48,6 +48,8 @@ local wait = LONGEST_WAIT
 local passed, skipped, cleared = {of = {}, n = 0}, {}, false
 -- The lane of a job that a window is kept free for.
 local favoured = nil
+-- The lanes that were looked at.
+local looked = {}
 
 local function over(list, who)
   if not list.of[who] then list.of[who], list.n = true, list.n + 1 end
@@ -63,12 +65,19 @@ local function still_kept(spec)
   end
 end
 
--- Whether a job at its turn may keep a full window: not where another of the same pool is kept for somebody else, so that
--- no two jobs ever wait for each other.
+-- Whether a job at its turn may keep a full window. The first in the order of turns may: it takes over what is kept for a
+-- job whose turn is later, or small jobs of a long lane, one kept after the other, would starve it. Whoever comes later
+-- keeps nothing beside it, so that no two jobs ever wait for each other.
 local function may_keep(spec, id)
+  local later = {}
   for _, entry in ipairs(overtaking.kept(spec, now)) do
-    if entry[2] ~= id then return false end
+    if entry[2] ~= id then
+      local big = record.load(entry[2])
+      if big and looked[big.n .. ' ' .. big.u] then return false end
+      later[#later + 1] = entry[1]
+    end
   end
+  for _, w in ipairs(later) do overtaking.free(w) end
   return true
 end
 
@@ -137,6 +146,7 @@ end
 -- Looks at one lane: 'taken', 'skip' (nothing of it can go now), 'again' (something was cleared away), 'name' (none of
 -- its name can go), 'full' (the answer is large enough).
 local function look(name, who)
+  looked[name .. ' ' .. who] = true
   local limits = user.limits(who)
   if limits.max_concurrent and counts.of(who).running >= limits.max_concurrent then
     lane.park(name, who, 'concurrency', now)

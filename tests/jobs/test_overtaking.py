@@ -174,3 +174,26 @@ async def test_many_users_before_its_own_do_not_hide_the_job_that_a_window_is_ke
     await desk.redis.zadd("fair:ready:lanes:m", {ALICE: 10**9})
     desk.clock.advance(MINUTE_MS)
     assert large.id in {job.id for job in await hand.take(1)}
+
+
+async def test_a_long_lane_of_jobs_that_keep_a_window_does_not_starve_a_larger_one_of_earlier_turn(
+    server: Redis,
+) -> None:
+    """Bob's jobs come one after the other for what leaves the window; Alice's, a bit larger, has the first turn."""
+    desk = await Desk.open(server, config(providers={"p": provider(tokens=1000)}))
+    hand = await desk.worker()
+    for _ in range(30):
+        await desk.submit(BOB, tokens=100)
+    for _ in range(10):
+        for job in await hand.take(1):
+            await hand.succeed(job)
+        desk.clock.advance(5 * SECOND_MS)
+    assert await hand.take(2) == []
+    larger = await desk.submit(ALICE, tokens=150)
+    served: list[str] = []
+    for _ in range(10):
+        desk.clock.advance(5 * SECOND_MS)
+        for job in await hand.take(2):
+            served.append(job.id)
+            await hand.succeed(job)
+    assert larger.id in served[:3]
