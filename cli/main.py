@@ -17,6 +17,7 @@ from cli import (
     ledger_commands,
     listen,
     process_commands,
+    scale_commands,
     up,
 )
 from cli.batch.command import batch
@@ -67,6 +68,7 @@ app.command(rich_help_panel=CLIENT)(batch)
 app.command(rich_help_panel=CLIENT)(listen.listen)
 app.command(rich_help_panel=CLIENT)(account_commands.usage)
 app.command(rich_help_panel=CLIENT)(account_commands.limits)
+app.command(rich_help_panel=OPERATE)(scale_commands.scale)
 app.add_typer(key_commands.app, rich_help_panel=OPERATE)
 app.add_typer(ledger_commands.app, rich_help_panel=OPERATE)
 app.command(rich_help_panel=OPERATE)(doctor.doctor)

@@ -45,6 +45,7 @@ class _Child:
     program: Program
     process: Process
     keeper: asyncio.Task[None] | None = None
+    leaving: bool = False
 
 
 class Supervisor:
@@ -69,7 +70,17 @@ class Supervisor:
     @property
     def pids(self) -> dict[str, int]:
         """The processes that the children are at present, by their names."""
-        return {child.program.name: child.process.pid for child in self._children}
+        return {child.program.name: child.process.pid for child in self._children if not child.leaving}
+
+    def retire(self, name: str, drain_s: float) -> None:
+        """Let one child go: it has `drain_s` for what runs, and is not started again. LookupError if there is none."""
+        child = next(
+            (each for each in self._children if each.program.name == name and not each.leaving), None
+        )
+        if child is None:
+            raise LookupError(f"no child is called {name}")
+        child.leaving = True
+        child.keeper = asyncio.create_task(self._let_go(child, child.keeper, drain_s))
 
     async def until_lost(self) -> None:
         """Returns never, or raises CommandError once a child has died before `steady`."""
@@ -91,7 +102,8 @@ class Supervisor:
                     await child.keeper
         for stage in sorted({child.program.stage for child in self._children}):
             children = [child for child in self._children if child.program.stage == stage]
-            _signal(children, signal.SIGTERM)
+            # Whoever drains already would take another one for a wish to hurry.
+            _signal([child for child in children if not child.leaving], signal.SIGTERM)
             if await _gone(children, LEAVE_S + (drain_s if stage == 0 else 0), hurry if stage == 0 else None):
                 continue
             _signal(children, signal.SIGTERM)
@@ -101,6 +113,20 @@ class Supervisor:
         self._lost.cancel()
         # Ends also a child that was being started just now.
         self._lifeline.close()
+
+    async def _let_go(self, child: _Child, keeper: asyncio.Task[None] | None, drain_s: float) -> None:
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+        for number, within_s in (
+            (signal.SIGTERM, drain_s + LEAVE_S),
+            (signal.SIGTERM, LEAVE_S),
+            (signal.SIGKILL, LEAVE_S),
+        ):
+            _signal([child], number)
+            if await _gone([child], within_s):
+                break
+        self._children.remove(child)
 
     async def _keep(self, child: _Child) -> None:
         loop = asyncio.get_running_loop()

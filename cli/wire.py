@@ -141,6 +141,40 @@ class UsageReport(_Wire):
     total: UsageRow
 
 
+class WorkerCounts(_Wire):
+    """How many workers run, are worth running, and could be of use."""
+
+    current: int
+    recommended: int
+    useful_max: int | None
+
+
+class PoolTokens(_Wire):
+    """Tokens of a minute."""
+
+    limit: int | None
+    used: int
+
+
+class PoolScaling(_Wire):
+    """A pool's limit, and what waits for it."""
+
+    provider: str
+    model: str
+    tokens_per_minute: PoolTokens
+    queued_jobs: int
+    queued_tokens: int
+    drain_seconds: int | None
+
+
+class Scaling(_Wire):
+    """Advice on scaling."""
+
+    workers: WorkerCounts
+    reason: str
+    pools: list[PoolScaling]
+
+
 class Problem(_Wire):
     """A refusal."""
 

@@ -19,6 +19,7 @@ COMMANDS = [
     ("list",),
     ("batch",),
     ("listen",),
+    ("scale",),
     ("usage",),
     ("limits",),
     ("doctor",),
