@@ -6,7 +6,7 @@
 #   make lock ARGS=--upgrade          make bench ONLY=front
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz bench openapi audit replay bugs lock chaos soak chaos-bugs fmt clean
+.PHONY: help demo test fuzz bench openapi audit replay bugs lock chart chaos soak chaos-bugs fmt clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -55,6 +55,7 @@ help:
 	@echo 'make soak    kill, freeze and cut off real processes by new schedules (MINUTES=...)'
 	@echo 'make chaos   the schedule of one SEED=... again (SECONDS_OF_FAULTS=15: the short ones of make test)'
 	@echo 'make chaos-bugs   whether the tests of real processes notice known bugs'
+	@echo 'make chart   render the Helm chart with Helm itself, and check what comes of it'
 	@echo 'make lock    pin the dependencies of pyproject.toml again (ARGS=--upgrade: to the newest versions)'
 	@echo 'make audit   look the locked dependencies up among known vulnerabilities (needs the network)'
 	@echo 'make openapi write docs/openapi.json anew, which has to be in step with the API'
@@ -95,6 +96,9 @@ bugs: $(INSTALLED)
 
 soak: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10)
+
+chart: $(INSTALLED)
+	@$(BIN)/python -m tests.project.chart
 
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos.soak --seed $(or $(SEED),1) $(if $(SECONDS_OF_FAULTS),--seconds $(SECONDS_OF_FAULTS))

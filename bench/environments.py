@@ -9,6 +9,8 @@ FOLDER = Path(__file__).parent.parent / ".bench"
 
 PEERS: dict[str, tuple[str, ...]] = {
     "plots": ("matplotlib==3.11.2",),
+    # Helm itself, behind a Python interface: `make chart` renders with it.
+    "helm": ("helm-python-sdk==0.2.2",),
     # The newest from before the releases whose proxy extra cannot be installed from the registry alone.
     "litellm": ("litellm[proxy]==1.106.12",),
     "streaq": ("streaq==7.2.0", "aiohttp==3.14.5", "uvloop==0.23.0"),

@@ -57,10 +57,12 @@ def up(
 def _fleet(workers: str, least: int, most: int) -> Fleet:
     if workers == AUTO:
         if least > most:
-            raise typer.BadParameter(f"--min-workers {least} is above --max-workers {most}")
+            raise typer.BadParameter(f"is above --max-workers {most}", param_hint="'--min-workers'")
         return Fleet(least, most, follows=True)
     if not workers.isascii() or not workers.isdigit() or not 1 <= int(workers) <= MOST_WORKERS:
-        raise typer.BadParameter(f"--workers takes a number from 1 to {MOST_WORKERS}, or {AUTO}")
+        raise typer.BadParameter(
+            f"must be a number from 1 to {MOST_WORKERS}, or {AUTO}", param_hint="'--workers'"
+        )
     return Fleet(int(workers), int(workers), follows=False)
 
 

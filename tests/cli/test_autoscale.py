@@ -5,16 +5,25 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 
 from cli.autoscale import Autoscaler
 from cli.supervisor import Program, Supervisor
+from tests.api.harness import ADMIN_KEY
+from tests.api.server import serving
 from tests.cli.conftest import Run
 from tests.cli.running import is_gone, running_up
 from tests.cli.waiting import until, wait_until
+from tests.project.files import ROOT
 from tests.simulator.process import SimulatorProcess, started
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+SCALE = ROOT / "deploy" / "compose" / "scale.sh"
 
 CONFIG = """\
 tiers: {{open: {{}}}}
@@ -103,11 +112,10 @@ async def test_the_newest_worker_is_let_go_and_not_started_again(tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--workers", "none"), "--workers takes a number from 1 to 256, or auto"),
-        (("--workers", "0"), "--workers takes a number from 1 to 256, or auto"),
+        (("--workers", "none"), "'--workers': must be a number from 1 to 256, or auto"),
         (
             ("--workers", "auto", "--min-workers", "9", "--max-workers", "2"),
-            "--min-workers 9 is above --max-workers 2",
+            "'--min-workers': is above --max-workers 2",
         ),
     ],
 )
@@ -117,3 +125,34 @@ def test_numbers_of_workers_that_make_no_sense_are_refused(
     done = penstock("up", *options)
     assert (done.status, done.out) == (2, "")
     assert told in done.err
+
+
+async def test_the_script_for_compose_follows_the_number(tmp_path: Path, redis: "Redis") -> None:
+    """Against the real API; only `docker`, which no test has, is noted instead of run."""
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "$@" >> "$0.log"\n')
+    docker.chmod(0o755)
+    noted = tmp_path / "docker.log"
+    async with serving(redis) as served:
+        process = await asyncio.create_subprocess_exec(
+            "sh",
+            SCALE,
+            "0",
+            "3",
+            env={
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "PENSTOCK_URL": f"http://127.0.0.1:{served.server.port}",
+                "PENSTOCK_KEY": ADMIN_KEY,
+                "EVERY_S": "0.1",
+            },
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await until(lambda: noted.exists() and "--scale worker=0 worker" in noted.read_text())
+            ann = await served.api.user("ann")
+            await served.api.submitted(ann)
+            await until(lambda: "--scale worker=1 worker" in noted.read_text())
+        finally:
+            process.kill()
+            await process.wait()
+    assert len(noted.read_text().splitlines()) == 2

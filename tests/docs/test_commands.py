@@ -21,7 +21,18 @@ from tests.simulator.process import started
 
 CLIENTS = {"submit", "get", "cancel", "list", "batch", "usage", "limits", "keys", "doctor"}
 """What of `penstock` ends by itself and may be run anywhere."""
-NOT_RUN = {"make", "docker", "cp", "echo", "export", "redis-cli", "tail"}
+NOT_RUN = {
+    "make",
+    "docker",
+    "cp",
+    "echo",
+    "export",
+    "redis-cli",
+    "tail",
+    "helm",
+    "kubectl",
+    "deploy/compose/scale.sh",
+}
 """Programs of blocks in `sh` whose commands need what a test has not: containers, a repository to change."""
 
 README = ROOT / "README.md"
