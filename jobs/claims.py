@@ -16,6 +16,7 @@ _claim = job_script("claim")
 _renew = job_script("renew")
 _settle = job_script("settle")
 _retry = job_script("retry")
+_forbidden = job_script("forbidden")
 _goodbye = job_script("goodbye")
 
 CLAIM_BYTES = 8 * 1024 * 1024
@@ -152,6 +153,12 @@ class Claims:
             heard.encode() if heard else "",
         )  # fmt: skip
         return bool(reply != b"lost")
+
+    async def forbidden_widely(self, job: ClaimedJob) -> bool:
+        """A 403 came for this job: whether jobs of other users got one too, in whichever worker, and none got through
+        in between.
+        """
+        return bool(await self._run(_forbidden, job.pool, job.user, job.token))
 
     async def goodbye(self) -> None:
         """This worker runs nothing any more and will not claim again."""

@@ -60,7 +60,6 @@ class Dispatcher:
     tokens: TokenEstimator
     jitter: Callable[[], float] = random.random
     running: dict[str, Running] = field(default_factory=dict)
-    forbidden: dict[str, set[str]] = field(default_factory=dict)
 
     async def run(self, job: ClaimedJob, claimed_at: float) -> None:
         """Run one claimed job to its end or back to its lane; `claimed_at`: loop time before the claim."""
@@ -126,7 +125,7 @@ class Dispatcher:
         if isinstance(outcome, Completion):
             await self._succeed(run.job, pool, outcome)
             return
-        decision = decide(outcome, self._state(run.job, outcome), self.jitter())
+        decision = decide(outcome, await self._state(run.job, outcome), self.jitter())
         if isinstance(decision, Retry):
             await self._retry(run.job, outcome, decision)
         else:
@@ -241,14 +240,10 @@ class Dispatcher:
             )
         )  # fmt: skip
 
-    def _state(self, job: ClaimedJob, failure: Failure) -> AttemptState:
-        widely = False
-        if failure.kind is FailureKind.FORBIDDEN:
-            users = self.forbidden.setdefault(job.pool, set())
-            users.add(job.user)
-            widely = len(users) > 1
-            if widely:
-                users.clear()
+    async def _state(self, job: ClaimedJob, failure: Failure) -> AttemptState:
+        widely = failure.kind is FailureKind.FORBIDDEN and await self._keep_trying(
+            lambda: self.claims.forbidden_widely(job)
+        )
         return AttemptState(
             attempt=job.attempt,
             throttled_in_row=job.throttled_in_row,
@@ -260,7 +255,7 @@ class Dispatcher:
         )
 
     async def _keep_trying(self, operation: Callable[[], Awaitable[bool]]) -> bool:
-        """Carry out a settle however long Redis is away; repeating it changes nothing more. False: lease lost."""
+        """The answer of what must be told to Redis, however long it is away; repeating it changes nothing more."""
         waits = itertools.chain(SETTLE_BACKOFF_S, itertools.repeat(SETTLE_BACKOFF_S[-1]))
         while True:
             try:

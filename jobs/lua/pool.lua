@@ -5,7 +5,8 @@
 --                        provider, a minute), model_tokens, model_requests ('' = unlimited)
 --   config:index         set of the keys of names and pools
 --   pause:<pool>         hash: until (ms), level (0: throttled; 1 and more: an alarm, probed at growing intervals), reason,
---                        probe (the lease token of the job that was last tried after an alarm)
+--                        probe (the lease token of the job that was last tried after an alarm),
+--                        forbidden (the last 403 since a job got through: whether another user got one before, token, user)
 -- @use clock
 -- @use keys
 -- @use window
@@ -94,8 +95,24 @@ function pool.retry(id, now)
   if level and level > 0 then redis.call('HSET', key.pause(id), 'until', int(now)) end
 end
 
+-- A job got a 403. Providers answer so to a key without rights, and some to one flagged prompt: true when jobs of two
+-- users got one in a row. Whoever is tried again after that and gets another is alone with it: his job is at fault.
+function pool.forbidden(id, user, token, now)
+  local known = redis.call('HGET', key.pause(id), 'forbidden')
+  local widely, last_token, last_user = string.match(known or '', '^(%d) (%S+) (.*)$')
+  if last_token == token then return widely == '1' end
+  widely = last_user and last_user ~= user
+  redis.call('HSET', key.pause(id), 'forbidden', (widely and '1 ' or '0 ') .. token .. ' ' .. user)
+  keep_until(key.pause(id), now + 2 * LAST_PROBE_MS, now)
+  return widely
+end
+
 -- A job got through: an alarm is over. A pause the provider asked for runs on: the job was sent before it.
 function pool.resume(id)
-  local level = number(redis.call('HGET', key.pause(id), 'level'))
-  if level and level > 0 then redis.call('DEL', key.pause(id)) end
+  local known = redis.call('HMGET', key.pause(id), 'level', 'forbidden')
+  if known[1] and tonumber(known[1]) > 0 then
+    redis.call('DEL', key.pause(id))
+  elseif known[2] then
+    redis.call('HDEL', key.pause(id), 'forbidden')
+  end
 end

@@ -11,7 +11,8 @@ if failed then return failed end
 local now = clock(ARGV[2])
 local paused = 0
 for i = 3, #ARGV do
-  paused = paused + redis.call('DEL', key.pause(ARGV[i]))
+  if pool.paused(ARGV[i], now) > 0 then paused = paused + 1 end
+  redis.call('DEL', key.pause(ARGV[i]))
   local settings = pool.settings(ARGV[i])
   for _, scope in ipairs(settings and settings.spec.scopes or {}) do learned.forget(scope.name) end
 end

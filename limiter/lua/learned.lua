@@ -23,6 +23,28 @@ local DAY_LIFE = 86400000
 function learned.key(scope) return 'learned:' .. scope end
 function learned.answers_key(pool, who) return 'answers:' .. pool .. (who and ' ' .. who or '') end
 
+-- All that is kept of a scope: read once per script, and after a change.
+local kept = {}
+
+local function notes_of(name)
+  if not kept[name] then
+    local flat, notes = redis.call('HGETALL', learned.key(name)), {}
+    for i = 1, #flat, 2 do notes[flat[i]] = tonumber(flat[i + 1]) end
+    kept[name] = notes
+  end
+  return kept[name]
+end
+
+local function note(name, ...)
+  kept[name] = nil
+  redis.call('HSET', learned.key(name), ...)
+end
+
+local function unlearn(name, ...)
+  kept[name] = nil
+  redis.call('HDEL', learned.key(name), ...)
+end
+
 local function recovering(lowered, since, configured, now)
   if not lowered then return nil end
   local limit = lowered + math.floor((now - since) * RECOVERED_A_MS * (configured or lowered))
@@ -36,21 +58,15 @@ end
 
 -- What is known of a scope now: {tokens, requests: limits in force; less_tokens, less_requests; z; duration}.
 function learned.of(scope, now)
-  local v = redis.call('HMGET', learned.key(scope.name), 'ht', 'hr', 'tt', 'ta', 'rt', 'ra', 'dt', 'du', 'dr', 'dv',
-    'z', 'za', 'd')
-  local function believed(amount, until_ms)
-    return until_ms and tonumber(until_ms) > now and tonumber(amount) or 0
-  end
-  local tokens = recovering(number(v[3]), number(v[4]), scope.tokens, now)
-  local requests = recovering(number(v[5]), number(v[6]), scope.requests, now)
-  local z = number(v[11]) or LEAST_Z
-  if v[12] then z = math.max(LEAST_Z, z - math.floor((now - tonumber(v[12])) / 600)) end
+  local v = notes_of(scope.name)
+  local z = v.z or LEAST_Z
+  if v.za then z = math.max(LEAST_Z, z - math.floor((now - v.za) / 600)) end
   return {
-    tokens = lesser(lesser(scope.tokens, number(v[1])), tokens),
-    requests = lesser(lesser(scope.requests, number(v[2])), requests),
-    less_tokens = believed(v[7], v[8]), less_requests = believed(v[9], v[10]),
-    until_tokens = number(v[8]) or now, until_requests = number(v[10]) or now,
-    z = z / 1000, duration = number(v[13]) or 0,
+    tokens = lesser(lesser(scope.tokens, v.ht), recovering(v.tt, v.ta, scope.tokens, now)),
+    requests = lesser(lesser(scope.requests, v.hr), recovering(v.rt, v.ra, scope.requests, now)),
+    less_tokens = v.du and v.du > now and v.dt or 0, less_requests = v.dv and v.dv > now and v.dr or 0,
+    until_tokens = v.du or now, until_requests = v.dv or now,
+    z = z / 1000, duration = v.d or 0,
   }
 end
 
@@ -72,7 +88,7 @@ local function note_answer(k, output)
   local v = redis.call('HMGET', k, 'n', 'm', 'v')
   local n, mean, variance = (number(v[1]) or 0) + 1, (number(v[2]) or 0) / 1000, number(v[3]) or 0
   -- Exponentially weighted mean and variance (T. Finch, Incremental calculation of weighted mean and variance, 2009).
-  local share = math.max(1 / n, 0.02)
+  local share = math.max(1 / n, 0.01)
   local diff = output - mean
   mean = mean + share * diff
   variance = (1 - share) * (variance + share * diff * diff)
@@ -94,60 +110,55 @@ function learned.answered(pool, who, output)
 end
 
 -- A call of a scope took `ms`.
-function learned.lasted(scope, ms)
-  local known = number(redis.call('HGET', learned.key(scope), 'd'))
-  redis.call('HSET', learned.key(scope), 'd', int(known and known + 0.05 * (ms - known) or ms))
+function learned.lasted(name, ms)
+  local known = notes_of(name).d
+  note(name, 'd', int(known and known + 0.05 * (ms - known) or ms))
 end
 
 -- A window has passed its limit although expected tokens fitted: the margin widens at once, and narrows with time.
-function learned.passed(scope, now, z)
-  redis.call('HINCRBY', learned.key(scope), 'p', 1)
-  redis.call('HSET', learned.key(scope), 'z', int(math.min(MOST_Z, z * 1000 + WIDER_Z)), 'za', int(now))
+function learned.passed(name, now, z)
+  redis.call('HINCRBY', learned.key(name), 'p', 1)
+  note(name, 'z', int(math.min(MOST_Z, z * 1000 + WIDER_Z)), 'za', int(now))
 end
 
 -- Limits that an answer's headers named (nil: none) where they are lower than the configured.
 function learned.named(scope, tokens, requests)
-  local k = learned.key(scope.name)
-  local function note(field, named, configured, what)
+  local function heed(field, named, configured, what)
     if not named then return end
     if not configured or named < configured then
-      redis.call('HSET', k, field, int(named), 'w', 'its headers named a lower limit of ' .. what)
-    else
-      redis.call('HDEL', k, field)
+      note(scope.name, field, int(named), 'w', 'its headers named a lower limit of ' .. what)
+    elseif notes_of(scope.name)[field] then
+      unlearn(scope.name, field)
     end
   end
-  note('ht', tokens, scope.tokens, 'tokens')
-  note('hr', requests, scope.requests, 'requests')
+  heed('ht', tokens, scope.tokens, 'tokens')
+  heed('hr', requests, scope.requests, 'requests')
 end
 
 -- How much less than we thought the provider had left when it answered; believed until then, or until the next answer.
 function learned.had_less(scope, tokens, tokens_until, requests, requests_until)
-  local k = learned.key(scope.name)
-  local function note(amount, until_ms, field, until_field)
+  local function heed(amount, until_ms, field, until_field)
     if not amount then return end
     if amount > 0 then
-      redis.call('HSET', k, field, int(amount), until_field, int(until_ms))
-    else
-      redis.call('HDEL', k, field, until_field)
+      note(scope.name, field, int(amount), until_field, int(until_ms))
+    elseif notes_of(scope.name)[field] then
+      unlearn(scope.name, field, until_field)
     end
   end
-  note(tokens, tokens_until, 'dt', 'du')
-  note(requests, requests_until, 'dr', 'dv')
+  heed(tokens, tokens_until, 'dt', 'du')
+  heed(requests, requests_until, 'dr', 'dv')
 end
 
 -- The provider refused a request that by our count it had room for: its limit of `kind` (tokens, requests) is lower than
 -- we believe. Once for all that were sent before the last lowering. taken: ms at which this request took its place.
 function learned.refused(scope, kind, taken, now)
-  local fields = kind == 'tokens' and {'tt', 'ta'} or {'rt', 'ra'}
-  local k = learned.key(scope.name)
-  local since = number(redis.call('HGET', k, fields[2]))
-  local limit = learned.of(scope, now)[kind]
+  local field, since_field = 'tt', 'ta'
+  if kind == 'requests' then field, since_field = 'rt', 'ra' end
+  local since, limit = notes_of(scope.name)[since_field], learned.of(scope, now)[kind]
   if not limit or (since and taken <= since) then return end
-  redis.call('HSET', k, fields[1], int(math.max(1, math.floor(limit * LOWERED))), fields[2], int(now),
+  note(scope.name, field, int(math.max(1, math.floor(limit * LOWERED))), since_field, int(now),
     'w', 'a request was refused that by our count it had ' .. kind .. ' for')
 end
 
 -- An operator says that what was learned of a scope's limits no longer holds.
-function learned.forget(scope)
-  redis.call('HDEL', learned.key(scope), 'ht', 'hr', 'tt', 'ta', 'rt', 'ra', 'dt', 'du', 'dr', 'dv', 'z', 'za', 'w')
-end
+function learned.forget(name) unlearn(name, 'ht', 'hr', 'tt', 'ta', 'rt', 'ra', 'dt', 'du', 'dr', 'dv', 'z', 'za', 'w') end

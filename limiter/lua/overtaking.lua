@@ -1,7 +1,7 @@
 -- overtaking: a job at its turn that a full window refuses keeps that window: smaller ones may go ahead of it only until
 -- they have taken as much from it as it needs.
 -- State
---   window:<scope>   the fields B (the job), N (what it needs), K (what has overtaken it)
+--   window:<scope>   the places 15 to 17: the job, what it needs, what has overtaken it
 -- @use window
 
 local overtaking = {}
@@ -10,13 +10,13 @@ local overtaking = {}
 function overtaking.keep_for(w, job, tokens)
   if w.big then return end
   w.big, w.need, w.took = job, tokens, 0
-  redis.call('HSET', w.key, 'B', job, 'N', int(tokens), 'K', '0')
+  window.save(w)
 end
 
 -- The window is no longer kept for anybody.
 function overtaking.free(w)
   w.big, w.need, w.took = nil, nil, nil
-  redis.call('HDEL', w.key, 'B', 'N', 'K')
+  window.save(w)
 end
 
 -- The window of the spec that is kept free for another job, if `tokens` of `job` may not overtake it any more.
@@ -36,7 +36,7 @@ function overtaking.overtook(spec, now, job, tokens)
       overtaking.free(w)
     elseif w.big then
       w.took = w.took + tokens
-      redis.call('HSET', w.key, 'K', int(w.took))
+      window.save(w)
     end
   end
 end

@@ -1,86 +1,95 @@
 -- window: a provider's tokens and requests per minute, for a provider as a whole and for a model of its own.
 -- State
---   window:<scope>   hash, one per provider or provider/model
---       t<i> r<i>    tokens and requests charged in slice i (SLICE ms long)
---       T R          their sums over the slices that still count;  o  the oldest of those slices
---       F V          tokens in flight: held until their call is settled, counted in full; their variance, where they
---                    are expected ones (learned.lua)
---       C D          all tokens and requests that were ever taken, to tell what was taken since
---       a s          last time seen, and what is added to `now` so that this window's time never runs backwards
---       l q          mirror mode: tokens and requests in the provider's bucket, in thousandths, at time `a`
---       B N K        a large job this window is kept free for, what it needs, what has overtaken it since
+--   window:<scope>   JSON array, one per provider or provider/model, by place:
+--       1 2          last time seen (ms), and what is added to `now` so that this window's time never runs backwards
+--       3 4          tokens and requests charged in the slices that still count
+--       5 6          tokens in flight: held until their call is settled, counted in full; their variance, where they are
+--                    expected ones (learned.lua)
+--       7 8          all tokens and requests that were ever taken, to tell what was taken since
+--       9 10         the oldest slice that still counts, and the newest with anything in it (slices are SLICE ms long)
+--       11 12        tokens and requests charged in that newest slice
+--       13 14        mirror mode: tokens and requests in the provider's bucket, in thousandths, at the last time seen
+--       15 16 17     a large job this window is kept free for, what it needs, what has overtaken it since; or absent
+--   slices:<scope>   list: tokens, requests of each slice from the oldest to the last but the newest
+-- Whatever a request changes is in the one short string; a slice costs a write of its own once, when it is over.
 -- A spec (of one pool) is {pool, accounting, mode, estimates, span, scopes = {{name, tokens, requests}, ...}}: span in
 -- ms is the minute plus the margin; tokens and requests per minute, nil for unlimited.
 -- strict: a sliding window of whole slices, so a part-slice always counts: never over the limit in any minute.
--- mirror: the provider's own bucket (L tokens, refilled L a minute), with its burst.
+-- mirror: the provider's own bucket (L tokens, refilled L a minute), with its burst. What is refilled within the margin is
+-- left in it, since a request may be longer on its way than the next one; only a full bucket is emptied to the last.
 -- @use clock
 -- @use learned
 
 local window = {}
 local SLICE = 500
 local MINUTE = 60000
+-- '%d' costs a third of '%.0f', and all of these are whole.
+local STATE = '[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d%s]'
 
 -- The slice of this moment.
 function window.slice(w) return math.floor(w.now / SLICE) end
 
 function window.key(scope) return 'window:' .. scope end
+function window.slices_key(scope) return 'slices:' .. scope end
 
 local loaded = {}
 
-local function save(w)
-  redis.call('HSET', w.key, 'a', int(w.now), 's', int(w.skew), 'T', int(w.T), 'R', int(w.R), 'F', int(w.F),
-    'V', int(w.V), 'C', int(w.C), 'D', int(w.D), 'o', int(w.oldest), 'l', int(w.l), 'q', int(w.q))
+function window.save(w)
+  local kept = w.big and string.format(',%s,%d,%d', cjson.encode(w.big), w.need, w.took) or ''
+  redis.call('SET', w.key, string.format(STATE, w.now, w.skew, w.T, w.R, w.F, w.V, w.C, w.D, w.oldest, w.newest, w.t, w.r,
+    w.l, w.q, kept))
 end
 
 -- Drops the slices that have left: those that ended `span` or more before now.
 local function advance(w)
   local keep_from = math.floor((w.now - w.span) / SLICE)
   if w.oldest >= keep_from then return end
-  if (w.T == 0 and w.R == 0) or keep_from - w.oldest > 4 * w.span / SLICE then
-    -- Long idle: everything has left.
-    local fields = redis.call('HKEYS', w.key)
-    for _, field in ipairs(fields) do
-      local slice = string.match(field, '^[tr](%d+)$')
-      if slice and tonumber(slice) < keep_from then redis.call('HDEL', w.key, field) end
-    end
-    w.T, w.R = 0, 0
-  else
-    local fields = {}
-    for slice = w.oldest, keep_from - 1 do
-      fields[#fields + 1] = 't' .. int(slice)
-      fields[#fields + 1] = 'r' .. int(slice)
-    end
-    local values = redis.call('HMGET', w.key, unpack(fields))
-    for i = 1, #fields, 2 do
-      w.T = w.T - (number(values[i]) or 0)
-      w.R = w.R - (number(values[i + 1]) or 0)
-    end
-    redis.call('HDEL', w.key, unpack(fields))
+  local left = math.min(keep_from, w.newest) - w.oldest
+  if left > 0 then
+    local values = redis.call('LRANGE', w.slices, 0, int(2 * left - 1))
+    for i = 1, #values, 2 do w.T, w.R = w.T - tonumber(values[i]), w.R - tonumber(values[i + 1]) end
+    redis.call('LTRIM', w.slices, int(2 * left), -1)
+  end
+  if w.newest < keep_from then
+    w.T, w.R = w.T - w.t, w.R - w.r
+    w.newest, w.t, w.r = keep_from, 0, 0
   end
   w.oldest = keep_from
-  save(w)
+  window.save(w)
+end
+
+-- Makes the present slice the newest; those before it are written down.
+local function begin_slice(w)
+  local present = math.floor(w.now / SLICE)
+  if w.newest == present then return end
+  if w.newest == w.oldest and w.t == 0 and w.r == 0 then
+    w.oldest = present
+  else
+    local over = {int(w.t), int(w.r)}
+    for i = 3, 2 * (present - w.newest) do over[i] = '0' end
+    redis.call('RPUSH', w.slices, unpack(over))
+  end
+  w.newest, w.t, w.r = present, 0, 0
 end
 
 local function read(scope, now, known)
-  local w = {key = window.key(scope.name)}
-  local v = redis.call('HMGET', w.key, 'a', 's', 'T', 'R', 'F', 'o', 'l', 'q', 'B', 'N', 'K', 'V', 'C', 'D')
-  w.skew = number(v[2]) or 0
-  local last = number(v[1])
-  local set_back = last and now + w.skew < last
-  if set_back then w.skew = last - now end
+  local w = {key = window.key(scope.name), slices = window.slices_key(scope.name)}
+  local stored = redis.call('GET', w.key)
+  local v = stored and cjson.decode(stored) or {now, 0, 0, 0, 0, 0, 0, 0}
+  local last, set_back = v[1], now + v[2] < v[1]
+  w.skew = set_back and last - now or v[2]
   w.now = now + w.skew
-  w.T, w.R, w.F, w.V = number(v[3]) or 0, number(v[4]) or 0, number(v[5]) or 0, number(v[12]) or 0
-  w.C, w.D = number(v[13]) or 0, number(v[14]) or 0
-  w.oldest = number(v[6]) or math.floor(w.now / SLICE)
-  local passed = last and w.now - last or 0
+  w.T, w.R, w.F, w.V, w.C, w.D = v[3], v[4], v[5], v[6], v[7], v[8]
+  w.oldest = v[9] or math.floor(w.now / SLICE)
+  w.newest, w.t, w.r = v[10] or w.oldest, v[11] or 0, v[12] or 0
   local function refilled(level, per_minute)
     if not per_minute then return 0 end
-    return (number(level) or per_minute * 1000) + math.floor(passed * per_minute * 1000 / MINUTE)
+    return (level or per_minute * 1000) + math.floor((w.now - last) * per_minute * 1000 / MINUTE)
   end
-  w.l, w.q = refilled(v[7], known.tokens), refilled(v[8], known.requests)
-  if v[9] then w.big, w.need, w.took = v[9], tonumber(v[10]), tonumber(v[11]) end
+  w.l, w.q = refilled(v[13], known.tokens), refilled(v[14], known.requests)
+  w.big, w.need, w.took = v[15], v[16], v[17]
   -- Kept at once: while calls are refused nothing else is saved, and this window's time would stand still.
-  if set_back then save(w) end
+  if set_back then window.save(w) end
   return w
 end
 
@@ -100,23 +109,29 @@ end
 -- What was learned has changed: the windows are read anew when they are next asked for.
 function window.forget() loaded = {} end
 
--- ms until `excess` of the counted tokens (kind 't') or requests ('r') have left; nil if only a settle can help.
-local function until_left(w, kind, excess)
-  if excess > (kind == 't' and w.T or w.R) then return nil end
-  local newest = math.floor(w.now / SLICE)
-  local fields = {}
-  for slice = w.oldest, newest do fields[#fields + 1] = kind .. int(slice) end
-  local values = redis.call('HMGET', w.key, unpack(fields))
-  local gone = 0
-  for i = 1, #fields do
-    gone = gone + (number(values[i]) or 0)
-    if gone >= excess then return math.max(1, (w.oldest + i) * SLICE + w.span - w.now) end
+-- What was charged in slice `i` (0: the oldest) and up to 15 after it, but the newest: a list, tokens and requests in turn.
+local function some_slices(w, i) return redis.call('LRANGE', w.slices, int(2 * i), int(2 * i + 31)) end
+
+-- ms until `excess` of the counted tokens (first 1) or requests (2) have left; nil if only a settle can help.
+local function until_left(w, first, excess)
+  if excess > (first == 1 and w.T or w.R) then return nil end
+  local gone, i = 0, 0
+  while w.oldest + i < w.newest and gone < excess do
+    local values = some_slices(w, i)
+    for k = first, #values, 2 do
+      gone, i = gone + tonumber(values[k]), i + 1
+      if gone >= excess then break end
+    end
   end
-  return nil
+  if gone < excess then i = w.newest - w.oldest + 1 end
+  return math.max(1, (w.oldest + i) * SLICE + w.span - w.now)
 end
 
-local function until_refilled(missing, per_minute)
-  return math.max(1, math.ceil(missing * MINUTE / (per_minute * 1000)))
+-- ms until a bucket of `per_minute` that holds `level` thousandths has `amount`, and what it keeps; 0 if it has.
+local function until_refilled(w, level, amount, less, per_minute)
+  local kept = math.floor(per_minute * (w.span - MINUTE) * 1000 / MINUTE)
+  local missing = math.min(amount * 1000 + kept, per_minute * 1000) + less * 1000 - level
+  return math.max(0, math.ceil(missing * MINUTE / (per_minute * 1000)))
 end
 
 -- The tokens that will have left in each quarter of a usual call from now.
@@ -124,15 +139,15 @@ local function leaving(w)
   if w.leaving then return w.leaving end
   local quarter = w.known.duration / 4
   w.leaving = {0, 0, 0, 0}
-  local last = math.min(math.floor(w.now / SLICE), math.floor((w.now + 4 * quarter - w.span) / SLICE) - 1)
-  local fields = {}
-  for slice = w.oldest, last do fields[#fields + 1] = 't' .. int(slice) end
-  if #fields == 0 then return w.leaving end
-  local values = redis.call('HMGET', w.key, unpack(fields))
-  for i = 1, #fields do
-    local left_at = (w.oldest + i) * SLICE + w.span - w.now
-    for k = 1, 4 do
-      if left_at <= k * quarter then w.leaving[k] = w.leaving[k] + (number(values[i]) or 0) end
+  local last, i = math.min(w.newest, math.floor((w.now + 4 * quarter - w.span) / SLICE) - 1), 0
+  while w.oldest + i <= last do
+    local values = w.oldest + i < w.newest and some_slices(w, i) or {w.t, w.r}
+    for n = 1, #values, 2 do
+      i = i + 1
+      local left_at = (w.oldest + i) * SLICE + w.span - w.now
+      for k = 1, 4 do
+        if left_at <= k * quarter then w.leaving[k] = w.leaving[k] + tonumber(values[n]) end
+      end
     end
   end
   return w.leaving
@@ -166,15 +181,13 @@ local function until_tokens(w, tokens, variance)
   if w.mode == 'strict' then
     local excess = (w.foresight and expected_excess(w, tokens, variance) or w.T + w.F + tokens - w.limit) + less
     if excess <= 0 then return 0 end
-    local wait = until_left(w, 't', excess)
+    local wait = until_left(w, 1, excess)
     if less == 0 then return wait end
     local believed = math.max(1, w.known.until_tokens - w.now)
     return wait and math.min(wait, believed) or believed
   end
-  local missing = (w.F + tokens + spread + less) * 1000 - w.l
-  if missing <= 0 then return 0 end
   if w.F + tokens + spread > w.limit then return nil end
-  return until_refilled(missing, w.limit)
+  return until_refilled(w, w.l, w.F + tokens + spread, less, w.limit)
 end
 
 -- The same for one more request.
@@ -183,11 +196,9 @@ local function until_request(w)
   if w.mode == 'strict' then
     local excess = w.R + w.known.less_requests + 1 - w.requests
     if excess <= 0 then return 0 end
-    return until_left(w, 'r', excess)
+    return until_left(w, 2, excess)
   end
-  local missing = (w.known.less_requests + 1) * 1000 - w.q
-  if missing <= 0 then return 0 end
-  return until_refilled(missing, w.requests)
+  return until_refilled(w, w.q, 1, w.known.less_requests, w.requests)
 end
 
 -- What `tokens` more and one more request lack in one window: nil when they fit, else the reason ('provider_tokens',
@@ -224,17 +235,27 @@ function window.possible(spec, tokens)
   return true
 end
 
+local function add_to_slice(w, place, amount)
+  if amount == 0 then return end
+  redis.call('LSET', w.slices, int(place), int(tonumber(redis.call('LINDEX', w.slices, int(place))) + amount))
+end
+
 -- Charges w by the sign of tokens and requests, in a slice that still counts; one that has left stays as it is.
 function window.charge(w, slice, tokens, requests)
   if w.mode ~= 'strict' then
     w.l, w.q = w.l - tokens * 1000, w.q - requests * 1000
-    return save(w)
+    return window.save(w)
   end
-  if slice < w.oldest then return save(w) end
+  begin_slice(w)
+  if slice < w.oldest then return window.save(w) end
   w.T, w.R = w.T + tokens, w.R + requests
-  if tokens ~= 0 then redis.call('HINCRBY', w.key, 't' .. int(slice), int(tokens)) end
-  if requests ~= 0 then redis.call('HINCRBY', w.key, 'r' .. int(slice), int(requests)) end
-  save(w)
+  if slice >= w.newest then
+    w.t, w.r = w.t + tokens, w.r + requests
+  else
+    add_to_slice(w, 2 * (slice - w.oldest), tokens)
+    add_to_slice(w, 2 * (slice - w.oldest) + 1, requests)
+  end
+  window.save(w)
 end
 
 -- What is left of a window's tokens and requests; nil for unlimited.

@@ -27,6 +27,7 @@ from jobs.record import (
 )
 from jobs.store import JobStore
 from jobs.users import Users
+from tests.support.windows import stored_window
 
 SECOND_MS, MINUTE_MS, DAY_MS = 1000, 60_000, 86_400_000
 LEASE_MS = 6000
@@ -189,8 +190,13 @@ class Desk:
 
     async def window(self, scope: str = "p") -> tuple[int, int, int]:
         """Tokens charged, tokens in flight, requests, as the window was last written."""
-        fields = await self.hash(f"window:{scope}")
-        return int(fields.get("T", "0")), int(fields.get("F", "0")), int(fields.get("R", "0"))
+        state = await self.redis.get(f"window:{scope}")
+        if state is None:
+            return 0, 0, 0
+        window = stored_window(
+            state, await cast(Awaitable[list[bytes]], self.redis.lrange(f"slices:{scope}", 0, -1))
+        )
+        return window.tokens, window.flying, window.requests
 
     async def ledger(self, day: str = "") -> list[dict[str, str]]:
         """The lines of a day."""

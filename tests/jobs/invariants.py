@@ -8,12 +8,14 @@ from typing import TypeAlias, cast
 
 from redis.asyncio import Redis
 
+from tests.support.windows import stored_window
+
 Head: TypeAlias = dict[str, object]
 
-_STRINGS = ("tokens", "fair:virtual")
+_STRINGS = ("tokens", "fair:virtual", "window")
+_LISTS = ("slices",)
 _HASHES = (
     "holds",
-    "window",
     "queue",
     "backlog",
     "parked",
@@ -53,6 +55,7 @@ class Kept:
     deliveries: dict[str, Head] = field(default_factory=dict)
     strings: dict[str, str] = field(default_factory=dict)
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
     sets: dict[str, set[str]] = field(default_factory=dict)
     zsets: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -90,6 +93,9 @@ async def kept(redis: Redis) -> Kept:
             elif _is(key, _HASHES):
                 pipe.hgetall(key)
                 wanted.append(("hash", key))
+            elif _is(key, _LISTS):
+                pipe.lrange(key, 0, -1)
+                wanted.append(("list", key))
             elif _is(key, _STRINGS):
                 pipe.get(key)
                 wanted.append(("string", key))
@@ -106,6 +112,8 @@ async def kept(redis: Redis) -> Kept:
                 found.zsets[key] = {member.decode(): score for member, score in reply}
             case "hash":
                 found.hashes[key] = {name.decode(): value.decode() for name, value in reply.items()}
+            case "list":
+                found.lists[key] = [value.decode() for value in reply]
             case _:
                 found.strings[key] = reply.decode()
     return found
@@ -263,13 +271,11 @@ def _windows(found: Kept) -> None:
     flying: Counter[str] = Counter()
     for written in found.hashes.get("receipts", {}).values():
         for taken in json.loads(written)["w"]:
-            flying[f"window:{taken[0]}"] += taken[3]
-    for key in found.named(found.hashes, "window:"):
-        fields = found.hashes[key]
-        for kind, total in (("t", "T"), ("r", "R")):
-            slices = sum(int(v) for name, v in fields.items() if name[0] == kind and name[1:].isdigit())
-            assert int(fields[total]) == slices, f"{total} of {key}"
-        assert int(fields["F"]) == flying[key], f"in flight in {key}"
+            flying[taken[0]] += taken[3]
+    for key, scope in found.named(found.strings, "window:").items():
+        window = stored_window(found.strings[key], found.lists.get(f"slices:{scope}", []))
+        window.check(scope)
+        assert window.flying == flying[scope], f"in flight in {key}"
 
 
 def _deliveries(found: Kept) -> None:
@@ -319,7 +325,7 @@ AT_REST_NEVER = (
 
 WITHOUT_EXPIRY = (
     "config", "endpoint", "endpoints", "epoch", "figures", "heartbeat", "learned", "pace", "scaling", "sequence",
-    "signing", "subscriptions", "user", "users", "window",
+    "signing", "slices", "subscriptions", "user", "users", "window",
 )  # fmt: skip
 """Keys that stay: the configuration, users, and a bounded number that do not grow with the jobs."""
 

@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 from jobs.claims import PoolPause
 from jobs.record import ClaimedJob
-from tests.jobs.builders import ALICE, MINUTE_MS, SECOND_MS, Desk, Hand, config, provider
+from tests.jobs.builders import ALICE, BOB, MINUTE_MS, SECOND_MS, Desk, Hand, config, provider
 
 THROTTLED = PoolPause(5 * SECOND_MS, "throttled", alarm=False)
 ALARM = PoolPause(0, "invalid_key", alarm=True)
@@ -192,3 +192,46 @@ async def test_a_name_that_was_paused_has_no_credit_for_it(server: Redis) -> Non
     desk.clock.advance(50 * SECOND_MS)
     after = [job.name for job in await hand.take(20)]
     assert 8 <= after.count("n") <= 12
+
+
+async def test_a_403_is_everybodys_when_two_users_got_one_in_whichever_workers(server: Redis) -> None:
+    desk = await Desk.open(server)
+    for who in (ALICE, ALICE, BOB):
+        await desk.submit(who)
+    one, other = await desk.worker(), await desk.worker()
+    jobs = {job.user: job for job in await one.take(2)}
+    [third] = await other.take(1)
+    alices = [job for job in (*jobs.values(), third) if job.user == ALICE]
+    [bobs] = [job for job in (*jobs.values(), third) if job.user == BOB]
+    assert not await one.claims.forbidden_widely(alices[0])
+    assert not await other.claims.forbidden_widely(alices[1])
+    for hand in (one, other, one):
+        # Asked again, since the answer may have been lost.
+        assert await hand.claims.forbidden_widely(bobs)
+
+
+async def test_who_is_tried_again_and_gets_another_403_is_alone_with_it(server: Redis) -> None:
+    desk = await Desk.open(server)
+    for who in (ALICE, BOB):
+        await desk.submit(who)
+    hand = await desk.worker()
+    first, second = await hand.take(2)
+    await hand.claims.forbidden_widely(first)
+    assert await hand.claims.forbidden_widely(second)
+    await hand.fail(first)
+    await alarmed(hand, second)
+    desk.clock.advance(30 * SECOND_MS)
+    assert not await hand.claims.forbidden_widely(await hand.take_one())
+
+
+async def test_a_job_that_gets_through_makes_a_403_its_users_own(server: Redis) -> None:
+    desk = await Desk.open(server)
+    for who in (ALICE, BOB, ALICE):
+        await desk.submit(who)
+    hand = await desk.worker()
+    jobs = await hand.take(3)
+    [bobs] = [job for job in jobs if job.user == BOB]
+    first, second = (job for job in jobs if job.user == ALICE)
+    await hand.claims.forbidden_widely(first)
+    await hand.succeed(second)
+    assert not await hand.claims.forbidden_widely(bobs)

@@ -5,8 +5,8 @@ from dataclasses import replace
 from limiter.limits import Accounting, Refused, Reserved, Scope, Settlement, WindowSpec
 from tests.limiter.rig import HOUR_MS, MINUTE_MS, SECOND_MS, Rig
 
-SIX_HUNDRED = WindowSpec((Scope("one", 600),), mode="mirror")
-"""10 tokens a second."""
+SIX_HUNDRED = WindowSpec((Scope("one", 600),), mode="mirror", margin_ms=0)
+"""10 tokens a second, and nothing left in it."""
 
 
 def a_bucket_is_full_at_first_and_refills_by_a_sixtieth_a_second(rig: Rig) -> None:
@@ -28,6 +28,18 @@ def a_bucket_holds_no_more_than_its_limit(rig: Rig) -> None:
     rig.refused("third", 1, windows=SIX_HUNDRED)
 
 
+def what_the_margin_refills_is_left_in_the_bucket(rig: Rig) -> None:
+    windows = replace(SIX_HUNDRED, margin_ms=2000)
+    rig.takes("first", 580, windows=windows)
+    assert rig.refused("second", 1, windows=windows) == Refused("provider_tokens", 100)
+    rig.now += 100
+    rig.takes("second", 1, windows=windows)
+    # Nothing is under way for as long as it takes to fill it: then all of it is there.
+    assert rig.refused("whole", 600, windows=windows) == Refused("provider_tokens", 58_000)
+    rig.now += 58_000
+    rig.takes("whole", 600, windows=windows)
+
+
 def no_span_gives_more_than_the_bucket_and_its_refill(rig: Rig) -> None:
     sent: list[tuple[int, int]] = []
     for number in range(400):
@@ -42,7 +54,7 @@ def no_span_gives_more_than_the_bucket_and_its_refill(rig: Rig) -> None:
 
 
 def requests_have_a_bucket_of_their_own(rig: Rig) -> None:
-    windows = WindowSpec((Scope("one", None, 6),), mode="mirror")
+    windows = WindowSpec((Scope("one", None, 6),), mode="mirror", margin_ms=0)
     for number in range(6):
         rig.takes(f"job{number}", 10**6, windows=windows)
     assert rig.refused("next", windows=windows) == Refused("provider_requests", 10 * SECOND_MS)
@@ -53,7 +65,7 @@ def requests_have_a_bucket_of_their_own(rig: Rig) -> None:
 
 
 def the_longer_of_two_waits_is_told(rig: Rig) -> None:
-    windows = WindowSpec((Scope("one", 600, 1),), mode="mirror")
+    windows = WindowSpec((Scope("one", 600, 1),), mode="mirror", margin_ms=0)
     rig.takes("first", 600, windows=windows)
     assert rig.refused("second", 10, windows=windows) == Refused("provider_tokens", MINUTE_MS)
     rig.now += MINUTE_MS
@@ -61,7 +73,7 @@ def the_longer_of_two_waits_is_told(rig: Rig) -> None:
 
 
 def what_was_never_sent_is_given_back(rig: Rig) -> None:
-    windows = WindowSpec((Scope("one", 600, 2),), mode="mirror")
+    windows = WindowSpec((Scope("one", 600, 2),), mode="mirror", margin_ms=0)
     rig.takes("first", 600, windows=windows)
     rig.now += SECOND_MS
     rig.release("first")
@@ -129,7 +141,7 @@ def a_clock_set_back_refills_nothing_and_stops_nothing(rig: Rig) -> None:
 
 
 def many_small_steps_lose_next_to_nothing(rig: Rig) -> None:
-    windows = WindowSpec((Scope("one", 50),), mode="mirror")
+    windows = WindowSpec((Scope("one", 50),), mode="mirror", margin_ms=0)
     rig.takes("all", 50, windows=windows)
     for number in range(200):
         rig.now += 21

@@ -144,7 +144,9 @@ class LimiterModel:
     def window(self, name: str) -> Window:
         """The window of a scope."""
         if name not in self.windows:
-            self.windows[name] = MirrorWindow() if self.mode == "mirror" else StrictWindow(self.span_ms)
+            self.windows[name] = (
+                MirrorWindow(self.span_ms) if self.mode == "mirror" else StrictWindow(self.span_ms)
+            )
         return self.windows[name]
 
     def clock(self, name: str, now: int) -> int:

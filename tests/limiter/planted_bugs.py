@@ -236,8 +236,8 @@ BUGS = (
     ),
     Bug(
         "a wait is told to the slice's beginning",
-        "(w.oldest + i) * SLICE + w.span - w.now)",
-        "(w.oldest + i - 1) * SLICE + w.span - w.now)",
+        "return math.max(1, (w.oldest + i) * SLICE + w.span - w.now)",
+        "return math.max(1, (w.oldest + i - 1) * SLICE + w.span - w.now)",
         (window.waits_are_exact_whatever_must_leave,),
         (WindowMachine,),
     ),
@@ -309,8 +309,8 @@ BUGS = (
     ),
     Bug(
         "a return is taken from a slice that has left",
-        "  if slice < w.oldest then return save(w) end\n",
-        "",
+        "  if slice < w.oldest then return window.save(w) end\n",
+        "  slice = math.max(slice, w.oldest)\n",
         (settlement.a_late_return_touches_no_newer_window,),
         (WindowMachine,),
     ),
@@ -361,14 +361,14 @@ BUGS = (
     ),
     Bug(
         "long idle slices stay in the sum",
-        "    w.T, w.R = 0, 0\n",
+        "    w.T, w.R = w.T - w.t, w.R - w.r\n",
         "",
         (window.an_idle_window_is_free_and_empty,),
         (WindowMachine,),
     ),
     Bug(
         "a window's time stands still after a clock was set back",
-        "  if set_back then save(w) end\n",
+        "  if set_back then window.save(w) end\n",
         "",
         (
             window.a_clock_set_back_neither_frees_nor_locks_the_window,
@@ -378,8 +378,8 @@ BUGS = (
     ),
     Bug(
         "a window's time runs backwards with the clock",
-        "  if set_back then w.skew = last - now end\n",
-        "",
+        "w.skew = set_back and last - now or v[2]",
+        "w.skew = v[2]",
         (window.what_is_taken_after_the_clock_was_set_back_counts,),
         (WindowMachine,),
     ),
@@ -392,8 +392,8 @@ BUGS = (
     ),
     Bug(
         "a bucket refills at twice its rate",
-        "math.floor(passed * per_minute * 1000 / MINUTE)",
-        "math.floor(passed * per_minute * 2000 / MINUTE)",
+        "math.floor((w.now - last) * per_minute * 1000 / MINUTE)",
+        "math.floor((w.now - last) * per_minute * 2000 / MINUTE)",
         (
             mirror.a_bucket_is_full_at_first_and_refills_by_a_sixtieth_a_second,
             mirror.no_span_gives_more_than_the_bucket_and_its_refill,
@@ -409,9 +409,23 @@ BUGS = (
     ),
     Bug(
         "what is in flight does not count in a bucket",
-        "local missing = (w.F + tokens + spread + less) * 1000 - w.l",
-        "local missing = (tokens + spread + less) * 1000 - w.l",
+        "return until_refilled(w, w.l, w.F + tokens + spread, less, w.limit)",
+        "return until_refilled(w, w.l, tokens + spread, less, w.limit)",
         (mirror.each_accounting_charges_when_its_provider_does,),
+        (MirrorWindowMachine,),
+    ),
+    Bug(
+        "a bucket is emptied to the last drop",
+        "local kept = math.floor(per_minute * (w.span - MINUTE) * 1000 / MINUTE)",
+        "local kept = 0",
+        (mirror.what_the_margin_refills_is_left_in_the_bucket,),
+        (MirrorWindowMachine,),
+    ),
+    Bug(
+        "a job as large as the bucket never fits",
+        "math.min(amount * 1000 + kept, per_minute * 1000)",
+        "(amount * 1000 + kept)",
+        (mirror.what_the_margin_refills_is_left_in_the_bucket,),
         (MirrorWindowMachine,),
     ),
 )

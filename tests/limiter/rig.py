@@ -27,6 +27,7 @@ from limiter.limits import (
     WindowSpec,
 )
 from limiter.scripts import FOLDER, Script
+from tests.support.windows import StoredWindow, stored_window
 
 SECOND_MS = 1000
 MINUTE_MS = 60_000
@@ -269,6 +270,12 @@ class Rig:
             return self.client.zrange(key, 0, -1, withscores=True)
         return self.client.get(key)
 
+    def stored(self, scope: str) -> StoredWindow | None:
+        """A window as it was last written; None if it never was."""
+        state = cast(bytes | None, self.client.get(f"window:{scope}"))
+        slices = cast(list[bytes], self.client.lrange(f"slices:{scope}", 0, -1))
+        return None if state is None else stored_window(state, slices)
+
     def left_ms(self, key: str) -> int:
         """How long a key will live; -1 for ever, -2 if it is not there."""
         return cast(int, self.client.pttl(key))
@@ -281,13 +288,11 @@ class Rig:
                 flying[taken[0]] = flying.get(taken[0], 0) + taken[3]
         for key in self.key_names():
             if key.startswith("window:"):
-                stored = cast(dict[bytes, bytes], self.client.hgetall(key))
-                slices = {name.decode(): int(value) for name, value in stored.items() if name[1:]}
-                for kind, total in (("t", b"T"), ("r", b"R")):
-                    found = sum(value for name, value in slices.items() if name[0] == kind)
-                    assert found == int(stored[total]), f"{key}: the slices of {kind} hold {found}: {stored}"
-                assert min(slices.values(), default=0) >= 0, f"{key} has a slice below zero: {stored}"
-                assert int(stored[b"F"]) == flying.get(key.removeprefix("window:"), 0), f"{key}: {stored}"
+                scope = key.removeprefix("window:")
+                window = self.stored(scope)
+                assert window is not None
+                window.check(scope)
+                assert window.flying == flying.get(scope, 0), f"{key}: {window}"
 
 
 Check: TypeAlias = Callable[[Rig], None]

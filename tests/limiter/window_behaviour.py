@@ -1,7 +1,6 @@
 """How a strict provider window behaves: each function is one behaviour, shown on the rig it is given."""
 
 from dataclasses import replace
-from typing import cast
 
 from limiter.limits import Refused, Reserved, Scope, WindowSpec, WindowState
 from tests.limiter.rig import (
@@ -191,7 +190,9 @@ def what_a_window_stores_does_not_grow(rig: Rig) -> None:
         rig.takes(f"job{number}", 10, windows=windows)
         rig.settle(f"job{number}", 10)
         rig.now += SLICE_MS
-        sizes.append(len(cast(dict[bytes, bytes], rig.value("window:one"))))
+        stored = rig.stored("one")
+        assert stored is not None
+        sizes.append(len(stored.slices))
     slices = SPAN_MS // SLICE_MS + 1
     assert sizes[slices] == sizes[-1] == max(sizes)
 

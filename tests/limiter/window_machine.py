@@ -1,7 +1,7 @@
 """Provider windows beside their model, both kinds: two pools of one provider and all its accountings."""
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
@@ -253,11 +253,11 @@ class WindowMachine(LimiterMachine):
         for pool in _SCOPES:
             self.rig.state(self._spec(pool))
         for name in _SCOPES:
-            last, skew = cast(list[bytes | None], self.rig.client.hmget(f"window:{name}", ["a", "s"]))
-            if last is None or skew is None:
+            stored = self.rig.stored(name)
+            if stored is None:
                 continue
             # How far back a window's clock goes is its own business, as long as it passes no change of the window.
-            self.model.skews[name] = int(skew)
+            self.model.skews[name] = stored.skew_ms
             now = self.model.clock(name, self.rig.now)
             assert self.model.window(name).changed_at <= now <= before[name]
 

@@ -94,8 +94,12 @@ class StrictWindow:
 
 @dataclass(slots=True)
 class Bucket:
-    """One bucket that is refilled to `limit` within a minute, in thousandths, of which a part is never whole."""
+    """One bucket that is refilled to `limit` within a minute, in thousandths, of which a part is never whole.
 
+    What is refilled in `margin_ms` stays in it, unless it is full.
+    """
+
+    margin_ms: int
     level: int | None = None
     at: int = 0
 
@@ -112,8 +116,8 @@ class Bucket:
 
     def wait(self, now: int, limit: int, amount: int) -> int:
         """The ms until so many whole ones are in it."""
-        missing = amount * 1000 - self.now_holds(now, limit)
-        return max(0, -(-missing * MINUTE_MS // (limit * 1000)))
+        needed = min(amount * 1000 + limit * 1000 * self.margin_ms // MINUTE_MS, limit * 1000)
+        return max(0, -(-(needed - self.now_holds(now, limit)) * MINUTE_MS // (limit * 1000)))
 
     def taken(self, now: int, limit: int | None) -> int:
         """How many whole ones it lacks."""
@@ -124,17 +128,20 @@ class Bucket:
 class MirrorWindow:
     """The provider's two buckets."""
 
+    span_ms: int
     flying: int = 0
     changed_at: int = 0
-    tokens: Bucket = field(default_factory=Bucket)
-    requests: Bucket = field(default_factory=Bucket)
+    tokens: Bucket = field(init=False)
+    requests: Bucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens, self.requests = (Bucket(self.span_ms - MINUTE_MS) for _ in range(2))
 
     def wait_for_tokens(self, now: int, scope: Scope, tokens: int) -> int | None:
         limit = scope.tokens_per_minute
         if limit is None:
             return 0
-        wait_ms = self.tokens.wait(now, limit, self.flying + tokens)
-        return None if wait_ms and self.flying + tokens > limit else wait_ms
+        return None if self.flying + tokens > limit else self.tokens.wait(now, limit, self.flying + tokens)
 
     def wait_for_request(self, now: int, scope: Scope) -> int | None:
         limit = scope.requests_per_minute
