@@ -74,6 +74,8 @@ class Books:
                     found.sets[key] = set(value)
                 case "zset":
                     found.zsets[key] = {member: float(score) for member, score in self.pairs(key).items()}
+                case "list":
+                    found.lists[key] = list(value)
                 case _:
                     pass
         return found
