@@ -15,6 +15,7 @@ ORDER = (
     "scale",
     "fairness",
     "utilisation",
+    "saturation",
     "estimates",
     "recovery",
     "webhooks",

@@ -13,6 +13,8 @@ PEERS: dict[str, tuple[str, ...]] = {
     "helm": ("helm-python-sdk==0.2.2",),
     # The newest from before the releases whose proxy extra cannot be installed from the registry alone.
     "litellm": ("litellm[proxy]==1.106.12",),
+    "limits": ("limits[redis]==5.8.0",),
+    "throttled": ("throttled-py[redis]==3.5.0",),
     "streaq": ("streaq==7.2.0", "aiohttp==3.14.5", "uvloop==0.23.0"),
     "taskiq": ("taskiq==0.13.0", "taskiq-redis==1.2.4", "aiohttp==3.14.5", "uvloop==0.23.0"),
 }

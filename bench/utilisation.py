@@ -1,114 +1,98 @@
-"""How much of a provider's tokens per minute is used under saturation, and whether any minute passes the limit.
+"""How much of a provider's tokens per minute is used under saturation, and does any minute pass the limit?
 
-    python -m bench.utilisation [--minutes 20] [--only strict-actual]
-
-The real scripts on a real Valkey, workers and provider in simulated time: a job is claimed, reaches the provider within
-the margin, and is settled when its call ends. The provider keeps its own log of what it counts and when; windows are
-summed over that log alone.
+The real scripts on a real Valkey; workers and provider in simulated time: a job is claimed, reaches the provider within
+the margin, and is settled when its call ends. The provider has the simulator's bucket, and keeps its own log of what it
+counts and when; windows are summed over that log alone. `bench.saturation` asks the same of real processes.
 """
 
-import argparse
 import asyncio
 import heapq
 import itertools
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.arguments import parsed
+from bench.charges import Minutes, minutes
+from bench.report import Report
 from bench.server import valkey
-from jobs.claims import Claims
+from jobs.claims import Claims, Heard, PoolPause
 from jobs.config import Config
 from jobs.connection import connect
 from jobs.record import ClaimedJob, NewJob, State, Usage
 from jobs.store import JobStore
 from jobs.users import Users
+from simulator.bucket import Bucket
 
 LIMIT = 1_000_000
 PROMPT, MEAN_ANSWER, CAP, CALL_S = 100, 900, 3900, 6.0
+U = 1 / (1 + (PROMPT + CAP) / (PROMPT + MEAN_ANSWER) * CALL_S / 60)
+"""The most of the limit that can be used while every call in flight is counted at its cap."""
+LATENESS_MS = 300
+"""A request is so long on its way at most; `window_margin_s` allows a second."""
 BACKLOG = 300
+WORKERS, SLOTS = 4, 100
 START_MS = 1_800_000_000_000
-WARM_UP_MIN = 3
+WARM_UP_MIN, MINUTES, QUICK_MINUTES = 4, 30, 8
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way to count, and the share of the limit that is to be reached (`goal`)."""
+    """One way to count, and the goal of its share of what can be used."""
 
-    name: str
+    goal: str
     accounting: str
-    window: str
-    estimates: str
-    goal: float
+    window: str = "strict"
+    estimates: str = "cap"
 
 
 CASES = (
-    Case("strict-openai", "openai", "strict", "cap", 0.96),
-    # U of limits.md for caps of 4,000 for answers of 1,000 and calls of 6 s.
-    Case(
-        "strict-actual",
-        "actual",
-        "strict",
-        "cap",
-        0.96 / (1 + (PROMPT + CAP) / (PROMPT + MEAN_ANSWER) * CALL_S / 60),
-    ),
-    Case("learned-actual", "actual", "strict", "learned", 0.93),
+    Case("strict_openai", "openai"),
+    Case("strict_actual", "actual"),
+    Case("learned_actual", "actual", estimates="learned"),
+    Case("mirror", "openai", window="mirror"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the provider's log says of one run. `given` is of what a bucket of the limit gives in that time."""
+
+    jobs: int
+    refused: int
+    windows: Minutes
+    given: float
 
 
 @dataclass
 class Provider:
-    """What the provider counted: (ms, tokens), in the order of time once sorted."""
+    """Counts tokens as its accounting says, and refuses what its bucket does not hold. Times in Unix ms."""
 
     accounting: str
-    charges: list[tuple[int, int]] = field(default_factory=list)
+    charges: list[tuple[float, int]] = field(default_factory=list)
+    refused: int = 0
+    bucket: Bucket = field(default_factory=lambda: Bucket(LIMIT, START_MS / 1000))
 
-    def arrived(self, at_ms: int, job: ClaimedJob) -> None:
+    def takes(self, at_ms: int, job: ClaimedJob) -> bool:
+        """Whether it admits the request that arrives."""
+        needed = job.prompt_tokens + (job.output_tokens if self.accounting == "openai" else 0)
+        if not self.bucket.holds(needed, at_ms / 1000):
+            self.refused += 1
+            return False
         if self.accounting == "openai":
-            self.charges.append((at_ms, job.prompt_tokens + job.output_tokens))
+            self._charge(at_ms, needed)
+        return True
 
     def answered(self, at_ms: int, usage: Usage) -> None:
         if self.accounting == "actual":
-            self.charges.append((at_ms, usage.total_tokens))
+            self._charge(at_ms, usage.total_tokens)
 
-    def most_in_60s(self) -> int:
-        """The most tokens of any 60 seconds."""
-        self.charges.sort()
-        most = total = first = 0
-        for at_ms, tokens in self.charges:
-            total += tokens
-            while self.charges[first][0] <= at_ms - 60_000:
-                total -= self.charges[first][1]
-                first += 1
-            most = max(most, total)
-        return most
-
-    def windows_over(self) -> float:
-        """The share of all 60-second windows that hold more than the limit, one ending every 100 ms."""
-        self.charges.sort()
-        first = last = total = over = looked = 0
-        for at_ms in range(self.charges[0][0], self.charges[-1][0], 100):
-            while self.charges[last][0] <= at_ms:
-                total += self.charges[last][1]
-                last += 1
-            while self.charges[first][0] <= at_ms - 60_000:
-                total -= self.charges[first][1]
-                first += 1
-            looked += 1
-            over += total > LIMIT
-        return over / looked
-
-    def used(self, start_ms: int, end_ms: int) -> float:
-        """The share of the limit that was used between two times."""
-        tokens = sum(tokens for at_ms, tokens in self.charges if start_ms <= at_ms < end_ms)
-        return tokens / (LIMIT * (end_ms - start_ms) / 60_000)
+    def _charge(self, at_ms: int, tokens: int) -> None:
+        self.bucket.charge(tokens, at_ms / 1000)
+        self.charges.append((at_ms / 1000, tokens))
 
 
-def _config(case: Case) -> Config:
+def config(case: Case) -> Config:
     provider = {
         "base_url": "http://127.0.0.1:9/v1", "accounting": case.accounting, "window": case.window,
         "estimates": case.estimates, "tokens_per_minute": LIMIT, "timeout_s": 60.0,
@@ -117,98 +101,128 @@ def _config(case: Case) -> Config:
     return Config.model_validate({"tiers": {"open": {}}, "providers": {"sim": provider}})
 
 
-def _answer(chance: random.Random) -> tuple[int, float]:
-    """Tokens of an answer (exponential about their mean, within the cap) and seconds of its call."""
+def an_answer(chance: random.Random) -> tuple[int, int]:
+    """Tokens of an answer (exponential about their mean, within the cap) and ms of its call."""
     tokens = max(1, min(CAP, round(chance.expovariate(1 / MEAN_ANSWER))))
-    return tokens, CALL_S * chance.uniform(0.5, 1.5)
+    return tokens, round(CALL_S * chance.uniform(0.5, 1.5) * 1000)
 
 
-async def run(url: str, case: Case, minutes: int, seed: int) -> dict[str, Any]:
-    """One run; figures as a dict for the table and for JSON."""
-    chance = random.Random(seed)
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A job on its way to the provider, then (with its usage) on its way back."""
+
+    worker: Claims
+    job: ClaimedJob
+    usage: Usage | None = None
+
+
+async def run(url: str, case: Case, simulated_min: int) -> Result:
+    """Saturate a provider for so many simulated minutes."""
+    chance = random.Random(1)
     now = START_MS
     redis = connect(url, client_name="bench")
     await redis.flushall()
     store = JobStore(redis, clock=lambda: now)
     await store.start()
-    await store.publish(_config(case))
+    await store.publish(config(case))
     await Users(redis).create("ann", "open", {})
-    claims = [Claims(redis, f"worker-{n}", lease_ms=600_000, clock=lambda: now) for n in range(4)]
+    claims = [Claims(redis, f"worker-{n}", lease_ms=600_000, clock=lambda: now) for n in range(WORKERS)]
     for claim in claims:
         await claim.start()
-    provider = Provider(case.accounting)
-    ids = itertools.count()
-    waiting = 0
     turns: Iterator[Claims] = itertools.cycle(claims)
-    sequence = itertools.count()
-    order = itertools.count()
-    # (ms, tie, what): None is a worker waking up, else a call that ends.
-    events: list[tuple[int, int, tuple[Claims, ClaimedJob, Usage] | None]] = [(now, next(order), None)]
-    end = START_MS + minutes * 60_000
-    done = 0
+    provider = Provider(case.accounting)
+    ids, sequence, order = itertools.count(), itertools.count(), itertools.count()
+    waiting = done = 0
+    # (ms, tie, what): None is a worker that wakes up.
+    events: list[tuple[int, int, Call | None]] = [(now, next(order), None)]
+    end = START_MS + simulated_min * 60_000
+
+    def later(at_ms: int, what: Call | None) -> None:
+        heapq.heappush(events, (at_ms, next(order), what))
+
     while events[0][0] < end:
-        now, _, ended = heapq.heappop(events)
-        if ended is not None:
-            owner, job, usage = ended
-            provider.answered(now - chance.randrange(1, 20), usage)
-            await owner.settle(job, State.SUCCEEDED, charge=usage, window="charged", result=b"{}")
+        now, _, what = heapq.heappop(events)
+        if what is not None and what.usage is None:
+            if not provider.takes(now, what.job):
+                wait_ms = 1000
+                await what.worker.put_back(
+                    what.job, after_ms=wait_ms, counts=False, window="tokens_back", cause="throttled",
+                    pause=PoolPause(wait_ms, "throttled", alarm=False), heard=Heard(refused="tokens"),
+                )  # fmt: skip
+                waiting += 1
+                continue
+            tokens, lasts_ms = an_answer(chance)
+            later(now + lasts_ms, Call(what.worker, what.job, Usage(PROMPT, tokens, PROMPT + tokens)))
+            continue
+        if what is not None and what.usage is not None:
+            provider.answered(now - chance.randrange(1, 20), what.usage)
+            await what.worker.settle(
+                what.job, State.SUCCEEDED, charge=what.usage, window="charged", result=b"{}"
+            )
             done += 1
             if case.accounting == "openai":
+                # Its end frees nothing: nobody is woken for it.
                 continue
-        elif events and any(event[0] == now and event[2] is None for event in events[:3]):
-            continue
         while waiting < BACKLOG:
             await store.submit(NewJob(f"job_{next(ids):026d}", "ann", "m", b"{}", PROMPT, CAP))
             waiting += 1
         worker = next(turns)
-        claimed = await worker.claim(next(sequence), 100)
+        claimed = await worker.claim(next(sequence), SLOTS)
+        waiting -= len(claimed.jobs)
         for job in claimed.jobs:
-            waiting -= 1
-            arrival = now + chance.randrange(1, 300)
-            provider.arrived(arrival, job)
-            tokens, seconds = _answer(chance)
-            usage = Usage(PROMPT, tokens, PROMPT + tokens)
-            heapq.heappush(events, (arrival + round(seconds * 1000), next(order), (worker, job, usage)))
-        if ended is None or not claimed.jobs:
-            heapq.heappush(events, (now + max(1, claimed.wait_ms), next(order), None))
-    passed = int(await redis.hget("learned:sim", "p") or 0)  # type: ignore[misc]  # typed for both clients
+            later(now + chance.randrange(1, LATENESS_MS), Call(worker, job))
+        if what is None:
+            later(now + max(1, claimed.wait_ms), None)
     await redis.aclose()
-    return {
-        "case": case.name,
-        "minutes": minutes,
-        "jobs": done,
-        "used": round(provider.used(START_MS + WARM_UP_MIN * 60_000, end), 4),
-        "goal": round(case.goal, 4),
-        "most_in_60s": round(provider.most_in_60s() / LIMIT, 4),
-        "windows_over": round(provider.windows_over(), 6),
-        "passed": passed,
-    }
+    charged = [(at_s, tokens) for at_s, tokens in provider.charges if at_s < end / 1000]
+    return Result(
+        jobs=done,
+        refused=provider.refused,
+        windows=minutes(charged, LIMIT, START_MS / 1000 + WARM_UP_MIN * 60, end / 1000),
+        given=sum(tokens for _, tokens in charged) / (LIMIT * (1 + simulated_min)),
+    )
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--minutes", type=int, default=20, help="simulated minutes of each run")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=[case.name for case in CASES])
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    rows = []
+    arguments = parsed(__doc__)
+    simulated_min = QUICK_MINUTES if arguments.quick else MINUTES
+    results: dict[str, Result] = {}
     with valkey() as url:
         for case in CASES:
-            if chosen.only in (None, case.name):
-                rows.append(await run(url, case, chosen.minutes, chosen.seed))
-    if chosen.json:
-        print(json.dumps(rows))
-        return
-    table = Table(
-        "case", "simulated minutes", "jobs", "used of the limit", "goal", "most in any 60 s", "windows over"
+            results[case.goal] = await run(url, case, simulated_min)
+    report = Report("utilisation", (__doc__ or "").partition("\n")[0])
+    judge(report, results)
+    report.note(
+        f"{simulated_min} simulated minutes each, the first {WARM_UP_MIN} left out of the windows; a limit of "
+        f"{LIMIT:,} tokens a minute, answers of {PROMPT + MEAN_ANSWER:,} tokens on average, exponentially "
+        f"distributed, caps of {PROMPT + CAP:,}, calls of {CALL_S:g} s give or take a half. U = {U:.3f}."
     )
-    for row in rows:
-        table.add_row(
-            row["case"], str(row["minutes"]), f"{row['jobs']:,}", f"{row['used']:.1%}", f"{row['goal']:.1%}",
-            f"{row['most_in_60s']:.1%}", f"{row['windows_over']:.3%}",
-        )  # fmt: skip
-    Console().print(table)
+    report.write(arguments.results)
+
+
+def judge(report: Report, results: dict[str, Result]) -> None:
+    """Hold the results against the goals; used alike for simulated time and real processes."""
+    learned, mirror = results["learned_actual"], results["mirror"]
+    strict = [results["strict_openai"], results["strict_actual"]]
+    report.judge("strict_openai", results["strict_openai"].windows.mean)
+    report.judge("strict_actual", results["strict_actual"].windows.mean / U)
+    report.judge("learned_actual", learned.windows.mean)
+    report.judge("mirror", mirror.given)
+    report.judge("refused_strict", sum(result.refused for result in strict))
+    report.judge("refused_mirror_per_job", mirror.refused / mirror.jobs)
+    report.judge("most_in_a_strict_minute", max(result.windows.most for result in strict))
+    report.judge("learned_minutes_over", learned.windows.over)
+    report.table(
+        "What the provider's log says",
+        ["", "jobs", "mean of all 60 s", "most in any 60 s", "60 s over the limit", "429s", "of what a bucket gives"],
+        [
+            [
+                name.replace("_", ", "), result.jobs, result.windows.mean, result.windows.most,
+                result.windows.over, result.refused, result.given,
+            ]
+            for name, result in results.items()
+        ],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
