@@ -56,7 +56,7 @@ async def measure(redis: Redis, arguments: Arguments) -> dict[str, Spread]:
     calls = QUICK_CALLS if arguments.quick else CALLS
 
     async def bare(_: int) -> None:
-        await redis.evalsha(sha, 0)
+        await cast(Awaitable[object], redis.evalsha(sha, 0))
 
     def pair(users: int, windows: WindowSpec) -> Callable[[int], Awaitable[None]]:
         async def reserve_and_settle(number: int) -> None:
