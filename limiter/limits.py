@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 Accounting = Literal["openai", "anthropic", "actual"]
@@ -49,6 +50,7 @@ class WindowSpec:
     mode: WindowMode = "strict"
     margin_ms: int = 1000
 
+    @cache  # noqa: B019  (a configuration has a few specs, which live as long as the process)
     def encode(self) -> str:
         """The spec as the scripts read it (lua/window.lua)."""
         scopes = [

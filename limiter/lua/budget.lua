@@ -30,11 +30,16 @@ end
 function budget.hold(user, day, job, estimate, latest_end, now)
   local key, holds = budget.key(user, day), budget.holds_key(user, day)
   if redis.call('HSETNX', holds, job, int(estimate)) == 0 then return end
-  redis.call('HINCRBY', holds, '*', int(estimate))
+  local first = redis.call('HINCRBY', holds, '*', int(estimate)) == estimate
   redis.call('INCRBY', key, int(estimate))
   local until_ms = math.max(start_of(day) + DAY_MS, latest_end) + AFTER_MS
-  keep_until(key, until_ms, now)
-  keep_until(holds, until_ms, now)
+  -- The holds live as long as the counter: from their first, and whenever that is lengthened.
+  local life = keep_until(key, until_ms, now)
+  if life > 0 then
+    redis.call('PEXPIRE', holds, int(life))
+  elseif first then
+    redis.call('PEXPIRE', holds, int(-life))
+  end
 end
 
 -- The actual tokens in place of the hold, once: after a settle or release this changes nothing, and a day that is

@@ -46,8 +46,13 @@ local function start_of(day)
 end
 
 -- Lengthen a key's life to `at` (ms), never shorten it (EXPIREAT GT is not in Redis 6.2). Expiry is set as what is left
--- from `now`, so that an injected clock keeps keys as long as the server's would.
+-- from `now`, so that an injected clock keeps keys as long as the server's would. Answers the ms it lives now, or, where
+-- nothing had to change, the same below zero.
 local function keep_until(key, at, now)
   local left = redis.call('PTTL', key)
-  if left == -1 or (left >= 0 and left < at - now) then redis.call('PEXPIRE', key, int(math.max(1, at - now))) end
+  if left == -1 or (left >= 0 and left < at - now) then
+    redis.call('PEXPIRE', key, int(math.max(1, at - now)))
+    return math.max(1, at - now)
+  end
+  return -left
 end

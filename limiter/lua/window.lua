@@ -96,11 +96,12 @@ end
 -- The window of a scope as it stands now: read once per script. The spec is taken anew each time, since a settle
 -- earlier in the script went by the limits of its receipt, which may be older.
 function window.open(spec, scope, now)
+  if loaded[scope.name] and loaded[scope.name].spec == spec then return loaded[scope.name] end
   local known = learned.of(scope, now)
   local w = loaded[scope.name] or read(scope, now, known)
   loaded[scope.name] = w
   w.span, w.mode, w.limit, w.requests, w.known = spec.span, spec.mode, known.tokens, known.requests, known
-  w.foresight = spec.estimates == 'learned'
+  w.spec, w.foresight = spec, spec.estimates == 'learned'
   w.l, w.q = math.min(w.l, (w.limit or 0) * 1000), math.min(w.q, (w.requests or 0) * 1000)
   if w.mode == 'strict' then advance(w) end
   return w

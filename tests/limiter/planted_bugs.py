@@ -184,8 +184,8 @@ BUGS = (
     ),
     Bug(
         "the sum of holds is not kept",
-        "  redis.call('HINCRBY', holds, '*', int(estimate))\n",
-        "",
+        "local first = redis.call('HINCRBY', holds, '*', int(estimate)) == estimate",
+        "local first = true",
         (budget.holding_twice_holds_once,),
         (BudgetMachine,),
     ),
