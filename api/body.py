@@ -5,6 +5,8 @@ What leaves here is a parsed JSON object of bounded depth without duplicate keys
 
 import asyncio
 import codecs
+import contextlib
+import gc
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -118,9 +120,10 @@ def _too_large(limit_bytes: int) -> Problem:
 def parse(raw: bytes) -> dict[str, object]:
     """Strict JSON: an object, UTF-8, no duplicate keys, no NaN. Raises Problem: 400 or 422."""
     try:
-        value: object = jiter.from_json(
-            raw, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="keys", float_mode="float"
-        )
+        with _uncollected(len(raw)):
+            value: object = jiter.from_json(
+                raw, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="keys", float_mode="float"
+            )
     except ValueError as error:
         raise _why_not(raw, str(error)) from None
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
@@ -128,6 +131,21 @@ def parse(raw: bytes) -> dict[str, object]:
     if not isinstance(value, dict):
         raise invalid(FieldError("", "the body must be a JSON object"))
     return value
+
+
+@contextlib.contextmanager
+def _uncollected(size_bytes: int) -> Iterator[None]:
+    """No garbage is looked for while a large body is parsed: of 350,000 arrays that would make 200 ms out of 30, all
+    of which hold the interpreter's lock, and so the loop.
+    """
+    pause = size_bytes > INLINE_BYTES and gc.isenabled()
+    if pause:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if pause:
+            gc.enable()
 
 
 def encode(value: object) -> bytes:

@@ -19,6 +19,7 @@ ORDER = (
     "estimates",
     "recovery",
     "webhooks",
+    "hostile",
     "fleet",
 )
 """Each is a module of this package with a command line of its own."""

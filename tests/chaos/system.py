@@ -84,6 +84,7 @@ class Shape:
     latency_jitter_s: float = 0.0
     timeout_s: float = PROVIDER_TIMEOUT_S
     bug: str = ""
+    log_level: str = "info"
 
 
 @dataclass
@@ -242,6 +243,7 @@ class System:
             "PENSTOCK_DRAIN_S": f"{self.shape.drain_s:g}",
             "PENSTOCK_MAX_JOBS": str(self.shape.slots),
             "PENSTOCK_LOG": "json",
+            "PENSTOCK_LOG_LEVEL": self.shape.log_level,
             "PYTHONFAULTHANDLER": "1",
         }
         bug = "" if arguments[0] == "simulator" else self.shape.bug
