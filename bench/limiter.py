@@ -1,8 +1,9 @@
 """How many reservations does the limiter make and settle a second, of what one trivial script call costs?
 
 A pair is `Limiter.reserve` (a user's budget, the provider's tokens and requests, all or nothing) and `Limiter.settle`:
-two script calls. The floor is a bare `EVALSHA` of `return 1` over the same client, one after the other with it. 32
-coroutines in one process; the libraries people use instead do one check of one limit each, which is less.
+two script calls. The floor is a bare `EVALSHA` of `return 1` over the same client, redis-py, in turns with it; 32
+coroutines in one process. Beside them the same over the project's own pipelining connection, which leaves nearly
+nothing but the server's time, and the libraries people use instead, which do one check of one limit each.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from bench.arguments import Arguments, parsed
 from bench.environments import PeerMissing, environment
@@ -31,6 +32,8 @@ WINDOWS = WindowSpec((Scope("provider", 10**12, 10**9), Scope("provider/model", 
 ONE_WINDOW = WindowSpec(WINDOWS.scopes[:1])
 BUDGET = 10**12
 USERS = (1, 1_000, 100_000)
+BARE, PIPED_BARE = "EVALSHA return 1", "EVALSHA return 1, pipelined"
+PIPED = "1,000 users, pipelined"
 PEERS = {"limits": "limits", "throttled-py": "throttled"}
 PEER = Path(__file__).parent / "peers" / "limiters.py"
 
@@ -48,17 +51,23 @@ async def rate(calls: int, call: Callable[[int], Awaitable[None]]) -> float:
     return calls / (time.perf_counter() - began_s)
 
 
-async def measure(redis: Redis, arguments: Arguments) -> dict[str, Spread]:
-    """Calls or pairs a second of every variant, in turns."""
-    limiter = Limiter(redis)
+async def measure(redis: Redis, piped: Redis, arguments: Arguments) -> dict[str, Spread]:
+    """Calls or pairs a second of every variant, in turns; the last ones over the project's own connection."""
     sha = await cast(Awaitable[str], redis.script_load("return 1"))
     jobs = itertools.count()
     calls = QUICK_CALLS if arguments.quick else CALLS
 
-    async def bare(_: int) -> None:
-        await cast(Awaitable[object], redis.evalsha(sha, 0))
+    def bare(client: Redis) -> Callable[[int], Awaitable[None]]:
+        async def call(_: int) -> None:
+            await cast(Awaitable[object], client.evalsha(sha, 0))
 
-    def pair(users: int, windows: WindowSpec) -> Callable[[int], Awaitable[None]]:
+        return call
+
+    def pair(
+        users: int, windows: WindowSpec = ONE_WINDOW, client: Redis = redis
+    ) -> Callable[[int], Awaitable[None]]:
+        limiter = Limiter(client)
+
         async def reserve_and_settle(number: int) -> None:
             now_ms = int(time.time() * 1000)
             user, job = f"user{number % users}", f"job{next(jobs)}"
@@ -74,9 +83,11 @@ async def measure(redis: Redis, arguments: Arguments) -> dict[str, Spread]:
     def variant(call: Callable[[int], Awaitable[None]]) -> Callable[[], Awaitable[float]]:
         return lambda: rate(calls, call)
 
-    variants = {"EVALSHA return 1": variant(bare)}
-    variants |= {_name(users): variant(pair(users, ONE_WINDOW)) for users in USERS}
+    variants = {BARE: variant(bare(redis))}
+    variants |= {_name(users): variant(pair(users)) for users in USERS}
     variants["1,000 users, two windows"] = variant(pair(1_000, WINDOWS))
+    variants[PIPED_BARE] = variant(bare(piped))
+    variants[PIPED] = variant(pair(1_000, client=piped))
     # All users have their day's counter before anything is measured.
     now_ms = int(time.time() * 1000)
     day = time.strftime("%Y-%m-%d", time.gmtime(now_ms / 1000))
@@ -113,20 +124,23 @@ def main() -> None:
     with valkey() as url:
 
         async def ours() -> dict[str, Spread]:
-            async with connect(url, client_name="bench", max_connections=COROUTINES) as redis:
-                return await measure(redis, arguments)
+            pool = BlockingConnectionPool.from_url(url, max_connections=COROUTINES)
+            async with Redis(connection_pool=pool) as stock, connect(url, client_name="bench") as piped:
+                return await measure(stock, piped, arguments)
 
         measured = asyncio.run(ours())
         peers = of_peers(url, arguments, report)
-    bare = measured.pop("EVALSHA return 1")
+    bare, piped_bare, piped = measured.pop(BARE), measured.pop(PIPED_BARE), measured.pop(PIPED)
     one, most = measured[_name(USERS[0])], measured[_name(USERS[-1])]
     report.judge("pairs_of_evalsha", measured[_name(1_000)].over(bare))
     report.judge("flat_100000_users", one.over(most))
     rows: list[list[str | int | float | Spread]] = [["EVALSHA return 1 (calls)", bare, Spread((1.0,))]]
     rows += [[f"reserve + settle, {name}", spread, spread.over(bare)] for name, spread in measured.items()]
     rows += [[f"{name} (one check)", spread, spread.over(bare)] for name, spread in peers.items()]
+    rows += [["EVALSHA return 1, pipelined (calls)", piped_bare, piped_bare.over(bare)]]
+    rows += [[f"reserve + settle, {PIPED}", piped, piped.over(bare)]]
     report.table("A second, and of the bare calls in the same run", ["", "a second", "of EVALSHA"], rows)
-    report.bars("pairs", "a second, 32 coroutines", {"EVALSHA return 1": bare, **measured, **peers})
+    report.bars("pairs", "a second, 32 coroutines", {BARE: bare, **measured, **peers, PIPED: piped})
     report.write(arguments.results)
 
 

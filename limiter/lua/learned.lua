@@ -3,6 +3,7 @@
 --   learned:<scope>    hash, all of it optional
 --       ht hr          tokens and requests a minute that its headers named, where lower than the configured ones
 --       tt ta, rt ra   tokens, requests a minute after a refusal that nobody foresaw, and when (ms); they recover slowly
+--       et er          when (ms) a refusal last told that a mirrored bucket held less tokens, requests than ours
 --       dt du, dr dv   tokens, requests it had less than we thought, and until when (ms) that is believed
 --       z za           margin of learned estimates in thousandths of a standard deviation, and when (ms) it was widened
 --       p              how often a window passed its limit under learned estimates
@@ -160,5 +161,15 @@ function learned.refused(scope, kind, taken, now)
     'w', 'a request was refused that by our count it had ' .. kind .. ' for')
 end
 
+-- The provider refused what a mirrored bucket had room for, and the bucket was put right: whether that had been so within
+-- the last minute already, before this request took its place.
+function learned.emptied(scope, kind, taken, now)
+  local field = kind == 'tokens' and 'et' or 'er'
+  local last = notes_of(scope.name)[field]
+  if last and taken <= last then return false end
+  note(scope.name, field, int(now))
+  return last ~= nil and now - last < 60000
+end
+
 -- An operator says that what was learned of a scope's limits no longer holds.
-function learned.forget(name) unlearn(name, 'ht', 'hr', 'tt', 'ta', 'rt', 'ra', 'dt', 'du', 'dr', 'dv', 'z', 'za', 'w') end
+function learned.forget(name) unlearn(name, 'ht', 'hr', 'tt', 'ta', 'rt', 'ra', 'dt', 'du', 'dr', 'dv', 'z', 'za', 'w', 'et', 'er') end

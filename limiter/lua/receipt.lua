@@ -75,7 +75,19 @@ function receipt.hear(now, id, heard)
   end
   learned.had_less(scope, less(taken[7], heard.kt, w.C - taken[9]), now + (heard.st or 60000),
     less(taken[8], heard.kr, w.D - taken[10]), now + (heard.sr or 60000))
-  if heard.refused then learned.refused(scope, heard.refused, written.t, now) end
+  if heard.refused and written.m == 'mirror' then
+    -- Its bucket holds less than ours did: that may be a matter of arrival, and is put right. Only another refusal soon
+    -- after says that the limit is lower. Its own tokens come back when it is settled.
+    if heard.refused == 'tokens' then
+      w.l = math.min(w.l, ((heard.kt or 0) - (w.C - taken[9]) - taken[3]) * 1000)
+    else
+      w.q = math.min(w.q, ((heard.kr or 0) - (w.D - taken[10])) * 1000)
+    end
+    window.save(w)
+    if learned.emptied(scope, heard.refused, written.t, now) then learned.refused(scope, heard.refused, written.t, now) end
+  elseif heard.refused then
+    learned.refused(scope, heard.refused, written.t, now)
+  end
   window.forget()
 end
 

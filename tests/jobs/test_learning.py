@@ -203,3 +203,19 @@ async def test_a_window_that_passed_its_limit_widens_the_margin_at_once(server: 
     assert before.margin_deviations is not None
     assert after.margin_deviations is not None
     assert after.margin_deviations > before.margin_deviations
+
+
+async def test_a_refusal_in_mirror_mode_puts_the_bucket_right_and_only_another_lowers_the_limit(
+    server: Redis,
+) -> None:
+    desk = await Desk.open(server, limited(window="mirror"))
+    worker = await desk.worker()
+    await desk.submit()
+    await refused(desk, worker, await worker.take_one(), "tokens")
+    [scope] = (await state(desk)).scopes
+    assert (scope.tokens_in_force, scope.tokens_charged) == (LIMIT, LIMIT), "the bucket is empty"
+    desk.clock.advance(30_000)
+    # Half of it is there again.
+    await refused(desk, worker, await worker.take_one(), "tokens")
+    [scope] = (await state(desk)).scopes
+    assert scope.tokens_in_force == LIMIT * 7 // 10
