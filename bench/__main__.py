@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("question", nargs="*", help=f"of {', '.join(questions())}; all without any")
     parser.add_argument("--quick", action="store_true", help="short runs that are not kept")
+    parser.add_argument("--repetitions", type=int, help="how often each is measured")
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.question) - set(questions()))
     if unknown:
@@ -41,8 +42,12 @@ def main() -> None:
     failed = []
     for name in chosen.question or questions():
         print(f"== {name}", flush=True)
-        quick = ["--quick"] if chosen.quick else []
-        if subprocess.run([sys.executable, "-m", f"bench.{name}", *quick], cwd=ROOT, check=False).returncode:
+        options = ["--quick"] * chosen.quick
+        if chosen.repetitions:
+            options += ["--repetitions", str(chosen.repetitions)]
+        if subprocess.run(
+            [sys.executable, "-m", f"bench.{name}", *options], cwd=ROOT, check=False
+        ).returncode:
             failed.append(name)
     if not chosen.quick:
         subprocess.run([sys.executable, "-m", "bench.render"], cwd=ROOT, check=True)

@@ -13,10 +13,7 @@ class Arguments:
     """`quick` is for those who change a benchmark: short, and not kept."""
 
     quick: bool
-
-    @property
-    def repetitions(self) -> int:
-        return 1 if self.quick else 5
+    repetitions: int
 
     @property
     def results(self) -> Path:
@@ -24,8 +21,10 @@ class Arguments:
         return FOLDER / "quick" if self.quick else RESULTS
 
 
-def parsed(description: str | None) -> Arguments:
-    """The arguments of this process; `description` is the module's docstring."""
+def parsed(description: str | None, *, repetitions: int = 5) -> Arguments:
+    """The arguments of this process; `description` is the module's docstring, `repetitions` what is usual for it."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one short repetition, kept in .bench/quick")
-    return Arguments(quick=parser.parse_args().quick)
+    parser.add_argument("--repetitions", type=int, help=f"how often all is measured ({repetitions})")
+    chosen = parser.parse_args()
+    return Arguments(chosen.quick, chosen.repetitions or (1 if chosen.quick else repetitions))

@@ -7,17 +7,24 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from redis import Redis
+
 _SETTLED_S = 0.3
 
 
 @contextmanager
-def counted(redis_url: str) -> Iterator[Counter[str]]:
-    """Counts by name what is sent while the block runs; the counter is whole when the block has ended."""
+def counted(redis_url: str, *, but_for: str = "") -> Iterator[Counter[str]]:
+    """Counts by name what is sent while the block runs; the counter is whole when the block has ended.
+
+    `but_for`: the name of clients, connected before, that are left out.
+    """
     host, _, port = redis_url.removeprefix("redis://").partition("/")[0].partition(":")
     counts: Counter[str] = Counter()
+    with Redis(host=host, port=int(port)) as client:
+        apart = {one["addr"].encode() for one in client.client_list() if but_for and one["name"] == but_for}
     with socket.create_connection((host, int(port))) as monitor:
         monitor.sendall(b"MONITOR\r\n")
-        reader = threading.Thread(target=_read, args=(monitor, counts), daemon=True)
+        reader = threading.Thread(target=_read, args=(monitor, counts, apart), daemon=True)
         reader.start()
         time.sleep(_SETTLED_S)
         counts.clear()
@@ -27,10 +34,11 @@ def counted(redis_url: str) -> Iterator[Counter[str]]:
         reader.join()
 
 
-def _read(monitor: socket.socket, counts: Counter[str]) -> None:
+def _read(monitor: socket.socket, counts: Counter[str], apart: set[bytes]) -> None:
     """A line is `+1700000000.000000 [0 127.0.0.1:5000] "GET" "key"`, or `[0 lua]` for what a script gives."""
     with monitor.makefile("rb") as lines:
         for line in lines:
             source, _, command = line.partition(b"] ")
-            if command and not source.endswith(b" lua"):
+            sender = source.rpartition(b" ")[2]
+            if command and sender != b"lua" and sender not in apart:
                 counts[command.split(b'"', 2)[1].decode().upper()] += 1

@@ -34,12 +34,14 @@ def arguments(description: str | None, *calls: str) -> argparse.ArgumentParser:
 
 
 async def submit_all(submit: Submit, numbers: Sequence[int], gap_s: float) -> None:
-    """Submits a job for each number, and prints [[number, monotonic seconds of its acceptance], ...]."""
-    accepted: list[tuple[int, float]] = []
+    """Submits a job for each number, and prints [[number, begun, accepted], ...] in monotonic seconds."""
+    accepted: list[tuple[int, float, float]] = []
 
     async def one(number: int) -> None:
-        await submit(numbered(number))
-        accepted.append((number, time.monotonic()))
+        body = numbered(number)
+        begun = time.monotonic()
+        await submit(body)
+        accepted.append((number, begun, time.monotonic()))
 
     if gap_s:
         for number in numbers:

@@ -83,8 +83,11 @@ def free_port() -> int:
 
 def cpu_s(pid: int) -> float:
     """Seconds of processor that a process and its children have taken so far."""
+    # The third and fourth are those of children that have ended.
     return sum(
-        (int(fields[11]) + int(fields[12])) / _TICKS_A_S for one in _family(pid) if (fields := _stat(one))
+        sum(int(ticks) for ticks in fields[11:15]) / _TICKS_A_S
+        for one in _family(pid)
+        if (fields := _stat(one))
     )
 
 

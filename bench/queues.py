@@ -28,6 +28,15 @@ _ARQ = {ARQ_WRITTEN: "written", ARQ_SAME: "same", ARQ_DEFAULT: "default"}
 
 
 @dataclass(frozen=True, slots=True)
+class Submitted:
+    """When a numbered job's submission was begun, and when it was accepted (monotonic seconds)."""
+
+    number: int
+    begun_s: float
+    accepted_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One queue, on an empty Valkey of its own. `working`: a worker runs, its process id."""
 
@@ -36,8 +45,8 @@ class Line:
     _command: list[str]
     _variables: dict[str, str]
 
-    def submit(self, count: int, *, first: int = 0, gap_s: float = 0.0) -> dict[int, float]:
-        """Submit that many jobs; by number, when each was accepted (monotonic seconds)."""
+    def submit(self, count: int, *, first: int = 0, gap_s: float = 0.0) -> list[Submitted]:
+        """Submit that many jobs."""
         numbers = ["--count", str(count), "--first", str(first), "--gap", str(gap_s)]
         done = subprocess.run(
             [*self._command, *numbers], cwd=ROOT, env={"PYTHONPATH": str(ROOT), **self._variables},
@@ -45,7 +54,8 @@ class Line:
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{self._command}: {done.stderr[-1000:]}")
-        return dict(cast(list[tuple[int, float]], json.loads(done.stdout.splitlines()[-1])))
+        told = cast(list[tuple[int, float, float]], json.loads(done.stdout.splitlines()[-1]))
+        return [Submitted(*one) for one in told]
 
 
 @contextmanager

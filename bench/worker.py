@@ -122,8 +122,7 @@ def measuring(name: str, jobs: int) -> Callable[[], Awaitable[Throughput]]:
 def run(arguments: Arguments) -> Report:
     """The whole question."""
     report = Report("worker", "How many jobs does one worker process do, and what does a job cost?")
-    jobs = 1000 if arguments.quick else 4000
-    repetitions = 1 if arguments.quick else 3
+    jobs = 1000 if arguments.quick else 2000
     variants: list[str] = []
     sent: dict[str, float] = {}
     for name in VARIANTS:
@@ -133,9 +132,11 @@ def run(arguments: Arguments) -> Report:
         except PeerMissing as missing:
             report.note(f"{name} was not measured: {missing}")
     found = asyncio.run(
-        interleaved({name: measuring(name, jobs) for name in variants}, repetitions=repetitions, warm_ups=0)
+        interleaved(
+            {name: measuring(name, jobs) for name in variants}, repetitions=arguments.repetitions, warm_ups=0
+        )
     )
-    flights = [in_flight(IN_FLIGHT * (4 if arguments.quick else 10)) for _ in range(repetitions)]
+    flights = [in_flight(IN_FLIGHT * (4 if arguments.quick else 10)) for _ in range(arguments.repetitions)]
     _tell(report, found, sent, flights)
     return report
 
@@ -178,5 +179,5 @@ def _tell(
 
 
 if __name__ == "__main__":
-    chosen = parsed(__doc__)
+    chosen = parsed(__doc__, repetitions=3)
     run(chosen).write(chosen.results)
