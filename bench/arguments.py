@@ -13,7 +13,7 @@ class Arguments:
     """`quick` is for those who change a benchmark: short, and not kept."""
 
     quick: bool
-    repetitions: int
+    repetitions: int = 1
 
     @property
     def results(self) -> Path:
