@@ -86,5 +86,6 @@ async def test_jobs_are_submitted_once_each(capsys: pytest.CaptureFixture[str]) 
     await submit_all(submit, range(5, 30), 0)
 
     accepted = json.loads(capsys.readouterr().out)
-    assert sorted(number for number, _ in accepted) == list(range(5, 30))
+    assert sorted(number for number, _, _ in accepted) == list(range(5, 30))
+    assert all(begun <= at for _, begun, at in accepted)
     assert sum("#17#" in body for body in bodies) == 1
