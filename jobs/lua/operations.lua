@@ -22,7 +22,7 @@ local failed = lost(ARGV[1])
 if failed then return failed end
 room.spared()
 local now, lease_ms = clock(ARGV[2]), tonumber(ARGV[3])
-local MOST_LOOKS = 100
+local MOST_LOOKS, MOST_LANES = 40, 20
 local SOON_MS = 60000
 
 pace.keep(now)
@@ -97,8 +97,8 @@ for i, name in ipairs(names) do
   local found = by_name[name]
   -- Whoever has waited longest is either next, or has had most of late.
   local group = key.ready('lanes:' .. name)
-  for _, who in ipairs(redis.call('ZRANGE', group, 0, MOST_LOOKS / 2 - 1)) do look_at_lane(name, who) end
-  for _, who in ipairs(redis.call('ZREVRANGE', group, 0, MOST_LOOKS / 2 - 1)) do look_at_lane(name, who) end
+  for _, who in ipairs(redis.call('ZRANGE', group, 0, MOST_LANES / 2 - 1)) do look_at_lane(name, who) end
+  for _, who in ipairs(redis.call('ZREVRANGE', group, 0, MOST_LANES / 2 - 1)) do look_at_lane(name, who) end
   local head = found.id and record.load(found.id)
   found.why, found.c, found.first, found.id = waits_for(found), head and head.c or nil, nil, nil
   waiting[i] = found

@@ -4,8 +4,10 @@
 -- Touches  scaling
 -- @use epoch
 -- @use scaling
+-- @use room
 
 local failed = lost(ARGV[1])
 if failed then return failed end
+room.spared()
 scaling.hold(ARGV[3], ARGV[4])
 return 1

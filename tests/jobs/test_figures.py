@@ -188,14 +188,14 @@ async def test_jobs_at_their_turn_wait_for_the_provider_or_for_a_worker(server: 
 async def test_more_users_than_are_looked_at_stand_for_all(redis: Redis) -> None:
     desk = await Desk.open(redis)
     hand = await desk.worker()
-    for number in range(110):
+    for number in range(50):
         user = await desk.user(f"user-{number}", max_concurrent=1)
         await desk.submit(user)
         await desk.submit(user)
     while await hand.take(150):
         pass
     [name] = (await figures_of(desk)).names
-    assert (name.jobs, name.parked_jobs["concurrency"], name.ready_jobs) == (110, 110, 0)
+    assert (name.jobs, name.parked_jobs["concurrency"], name.ready_jobs) == (50, 50, 0)
 
 
 async def test_arrivals_and_calls_are_averaged(redis: Redis) -> None:

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from jobs.config import Tier
 from jobs.connection import connect
+from jobs.figures import FiguresStore
 from jobs.outage import outage
 from jobs.record import ClaimedJob, State
 from tests.jobs.builders import ALICE, LEASE_MS, Desk, Hand, config
@@ -136,3 +137,18 @@ async def test_a_server_that_takes_no_writes_is_changed_by_nothing(
         await change()
     assert await desk.state(running[0]) == State.SUCCEEDED
     check(await kept(redis))
+
+
+async def test_a_full_server_still_tells_its_figures(redis: Redis) -> None:
+    desk, hand, running = await scene(redis)
+    store = FiguresStore(redis, lease_ms=LEASE_MS, clock=desk.clock)
+    await store.start()
+    await redis.config_set("maxmemory", "1")
+    await hand.succeed(running[0])
+    desk.clock.advance(10_000)
+    await store.add({("rejected", "plain", "queue_full"): 1})
+    await store.hold("", "advised")
+    figures = await store.read()
+    assert sum(figures.labelled("finished").values()) == 1
+    assert figures.labelled("rejected") == {("plain", "queue_full"): 1}
+    assert figures.held == "advised"
