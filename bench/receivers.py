@@ -41,10 +41,14 @@ class Receiver(asyncio.Protocol):
             name.lower(): value.strip()
             for name, _, value in (line.partition(b":") for line in head.split(b"\r\n"))
         }
-        length = int(headers[b"content-length"])
+        length = int(headers.get(b"content-length", 0))
         if len(body) < length:
             return
         self._received = body[length:]
+        if b"webhook-id" not in headers:
+            # Somebody else of this machine took the port for another's.
+            self._answer()
+            return
         self._arrivals.append((self._place, headers[b"webhook-id"].decode(), time.time()))
         if self._answers_after_s is not None:
             asyncio.get_running_loop().call_later(self._answers_after_s, self._answer)

@@ -1,6 +1,6 @@
 """Do dead and slow receivers delay the webhooks of the others, and how many are sent a second?
 
-    python -m bench.webhooks [--quick] [--events 2400] [--endpoints 50] [--rate 80] [--workers 1] [--repetitions 2]
+    python -m bench.webhooks [--quick] [--events 1500] [--endpoints 50] [--rate 60] [--workers 1] [--repetitions 2]
 
 Each endpoint has a user of its own. Jobs are cancelled at an even pace, one endpoint after the other, and each end is
 an event; what is measured is the time from right before the cancel to the arrival at the receiver. A tenth of the
@@ -268,9 +268,9 @@ def workers(url: str, folder: Path, count: int) -> Iterator[None]:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one short repetition, kept in .bench/quick")
-    parser.add_argument("--events", type=int, default=2400, help="of one run, to all endpoints")
+    parser.add_argument("--events", type=int, default=1500, help="of one run, to all endpoints")
     parser.add_argument("--endpoints", type=int, default=50, help="a tenth of them slow, a tenth dead")
-    parser.add_argument("--rate", type=float, default=80.0, help="events a second")
+    parser.add_argument("--rate", type=float, default=60.0, help="events a second")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=2)
     given = parser.parse_args()

@@ -104,8 +104,7 @@ class Client:
         if not answer.is_success:
             raise self._refusal(answer)
         try:
-            json = answer.json() if answer.content else None
-            return Answer(answer.status_code, answer.text, json, self._url)
+            return Answer(answer.status_code, answer.text, answer.json(), self._url)
         except ValueError:
             raise _not_penstock(self._url) from None
 

@@ -71,9 +71,7 @@ def _described(event: JsonValue) -> list[str]:
     except ValidationError:
         return ["an event of another kind"]
     job = known.data
-    if job is None:
-        return [known.type]
-    parts = [known.type, job.id]
+    parts = [known.type, job.id] if job.id else [known.type]
     if job.usage:
         parts.append(f"{number(job.usage.total_tokens)} tokens")
     return parts + ([f"{job.error.message} ({job.error.code})"] if job.error else [])

@@ -192,9 +192,9 @@ class CreatedKey(_Wire):
 
 
 class EventJob(_Wire):
-    """What of an event's job is shown."""
+    """What of an event's job is shown; a test has none."""
 
-    id: str
+    id: str | None = None
     usage: Usage | None = None
     error: JobError | None = None
 
@@ -203,7 +203,7 @@ class Event(_Wire):
     """A webhook's body."""
 
     type: str
-    data: EventJob | None = None
+    data: EventJob
 
 
 class NewEndpoint(_Wire):

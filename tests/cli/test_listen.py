@@ -12,9 +12,11 @@ from standardwebhooks.webhooks import Webhook
 
 from cli.errors import CommandError
 from cli.listen import MAX_BODY_BYTES, Receiver
+from cli.ports import claim_port
 from cli.signature import check_secret
-from tests.cli.conftest import Run
-from tests.cli.running import running
+from tests.cli.conftest import As, Run
+from tests.cli.running import RunningUp, running
+from tests.cli.waiting import wait_until
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cyBvZiBhIHJlY2VpdmVy"
 NOW_S = 1_790_000_000.0
@@ -48,6 +50,12 @@ def test_what_the_standards_own_library_signs_is_believed() -> None:
     assert received.event == EVENT
     told = received.told(NOW_S).split("  ")
     assert told[1:] == ["200", "job.succeeded", JOB["id"], "27 tokens", "evt_1"]
+
+
+def test_the_event_of_a_test_is_told_as_such() -> None:
+    body = json.dumps({"type": "webhook_endpoint.test", "data": {"object": "webhook_endpoint.test"}})
+    told = receiver().receive(body.encode(), signed(body), NOW_S).told(NOW_S)
+    assert told.split("  ")[1:] == ["200", "webhook_endpoint.test", "evt_1"]
 
 
 def test_one_right_signature_of_several_is_enough() -> None:
@@ -126,6 +134,40 @@ def test_it_answers_prints_and_ends(directory: Path) -> None:
     assert [line["verified"] for line in lines] == [True, False, False]
     assert lines[0]["event"] == EVENT
     assert lines[1]["refused"].startswith("its webhook-timestamp is ")
+
+
+def test_it_registers_itself_and_is_gone_with_its_end(
+    mine: As, service: tuple[Path, RunningUp], tmp_path: Path
+) -> None:
+    directory, up = service
+    port = claim_port("127.0.0.1", 0)
+    key = mine("keys", "create", "--user", "listens", "--tier", "pro").out.strip()
+    settings = {"PENSTOCK_URL": up.url, "PENSTOCK_KEY": key}
+    arguments = ("listen", "--port", str(port), "--register", "--status", "202")
+    with running(tmp_path, *arguments, **settings) as refused:
+        assert refused.ends() == 1
+        assert "webhooks.allow in the configuration opens more" in refused.output
+    file = directory / "penstock.yaml"
+    before = file.read_text()
+    file.write_text(f'{before}webhooks: {{allow: ["127.0.0.1:{port}"]}}\n')
+    headers = {"authorization": f"Bearer {key}"}
+    try:
+        with httpx2.Client(base_url=up.url, headers=headers, trust_env=False) as api:
+            probe = {"url": f"http://127.0.0.1:{port}/"}
+            # Taken up within two seconds; until then it is refused as before.
+            wait_until(lambda: api.post("/v1/webhook_endpoints", json=probe).status_code == 201)
+            for one in api.get("/v1/webhook_endpoints").json()["data"]:
+                api.delete(f"/v1/webhook_endpoints/{one['id']}")
+            with running(tmp_path, *arguments, **settings) as command:
+                command.says("^listening on ")
+                job = mine("submit", "Say hello", **settings).out.strip()
+                command.says(rf"^.*  202  job\.succeeded  {job}  \d+ tokens  evt_\w+$")
+                assert len(api.get("/v1/webhook_endpoints").json()["data"]) == 1
+                command.interrupt()
+                assert command.ends() == 0
+            assert api.get("/v1/webhook_endpoints").json()["data"] == []
+    finally:
+        file.write_text(before)
 
 
 def test_a_service_that_cannot_register_it_is_told(penstock: Run) -> None:
