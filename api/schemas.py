@@ -395,6 +395,7 @@ SCHEMAS: Final[dict[str, JSONSchema]] = {
             "upgrade_url": _TEXT,
             "fits": {"type": "object", "additionalProperties": _COUNT},
             "models": {"type": "array", "items": _TEXT},
+            "rule": {"type": "string", "description": "Which rule for addresses of webhooks refused it."},
             "limit_bytes": _COUNT,
             "limit_fields": _COUNT,
             "silence_s": {"type": "number"},

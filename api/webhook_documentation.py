@@ -44,6 +44,7 @@ CHANGE_ENDPOINT: Final = operation(
     problems=(*BODY_PROBLEMS, 404),
     parameters=_ENDPOINT,
     body="WebhookEndpointChange",
+    body_required=False,
     headers=NEVER_KEPT,
 )
 DELETE_ENDPOINT: Final = operation(

@@ -94,3 +94,53 @@ async def test_what_is_used_and_left_is_ones_own(api: Api) -> None:
     assert (await api.http.get("/v1/usage", headers=bob)).json()["total"]["jobs"] == 0
     assert (await api.http.get("/v1/usage?user=ann", headers=bob)).status_code == 403
     assert (await api.http.get("/v1/usage?user=never", headers=bob)).status_code == 403
+
+
+NEVER_SENT = "dlv_00000000000000000000000000_0"
+NO_ENDPOINT = "we_00000000000000000000000000"
+OF_DELIVERIES = (("GET", "/v1/deliveries/{id}"), ("POST", "/v1/deliveries/{id}/redeliver"))
+OF_ENDPOINTS: tuple[tuple[str, str, dict[str, object]], ...] = (
+    ("GET", "/v1/webhook_endpoints/{id}", {}),
+    ("POST", "/v1/webhook_endpoints/{id}", {"status": "disabled"}),
+    ("POST", "/v1/webhook_endpoints/{id}/rotate_secret", {}),
+    ("POST", "/v1/webhook_endpoints/{id}/test", {}),
+    ("POST", "/v1/webhook_endpoints/{id}/recover", {"since": 0}),
+    ("DELETE", "/v1/webhook_endpoints/{id}", {}),
+)
+
+
+async def test_webhooks_of_others_are_answered_as_what_never_was(api: Api) -> None:
+    users = {name: await api.user(name, scopes=("jobs", "webhooks")) for name in USERS}
+    endpoints, deliveries = {}, {}
+    for name, headers in users.items():
+        made = await api.http.post(
+            "/v1/webhook_endpoints", json={"url": "https://93.184.216.34/hook"}, headers=headers
+        )
+        endpoints[name] = made.json()["id"]
+        await api.submitted(headers)
+        await api.run_all()
+        [sent] = (await api.http.get("/v1/deliveries", headers=headers)).json()["data"]
+        deliveries[name] = sent["id"]
+
+    for asking, owner in itertools.permutations(USERS, 2):
+        headers = users[asking]
+        for method, path in OF_DELIVERIES:
+            theirs, never = [
+                seen(await api.http.request(method, path.replace("{id}", one), headers=headers))
+                for one in (deliveries[owner], NEVER_SENT)
+            ]
+            assert theirs == never, (method, path)
+            assert never[0] == 404
+        for method, path, body in OF_ENDPOINTS:
+            theirs, never = [
+                seen(await api.http.request(method, path.replace("{id}", one), headers=headers, json=body))
+                for one in (endpoints[owner], NO_ENDPOINT)
+            ]
+            assert theirs == never, (method, path)
+            assert never[0] == 404
+
+    for name, headers in users.items():
+        [endpoint] = (await api.http.get("/v1/webhook_endpoints", headers=headers)).json()["data"]
+        [delivery] = (await api.http.get("/v1/deliveries", headers=headers)).json()["data"]
+        assert (endpoint["id"], endpoint["status"]) == (endpoints[name], "enabled")
+        assert (delivery["id"], delivery["status"]) == (deliveries[name], "pending")

@@ -11,8 +11,10 @@ import pytest
 from api.direct import DirectRoute
 from api.examples import EXAMPLES
 from api.schemas import SCHEMAS
+from api.webhook_schemas import WEBHOOK_SCHEMAS
 from tests.api.harness import ADMIN, CONFIG, Api, config, running_api
 from tests.api.openapi_file import KEPT
+from tests.jobs.names import PUBLIC, Names
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -88,7 +90,7 @@ async def test_every_answer_and_every_error_is_declared(api: Api) -> None:
 
 def validator(name: str) -> jsonschema_rs.Validator:
     """Of one of the document's schemas."""
-    root = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": SCHEMAS}}
+    root = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": SCHEMAS | WEBHOOK_SCHEMAS}}
     return jsonschema_rs.Draft202012Validator(root)
 
 
@@ -114,7 +116,11 @@ async def test_the_examples_of_requests_are_taken_and_those_of_answers_are_given
         "models": {"gpt-4o-mini": {"context_tokens": 128_000, "max_output_tokens": 1024}},
     }
     tiers = {"free": CONFIG["tiers"]["free"]}
-    async with running_api(redis, config(providers={"openai": openai}, tiers=tiers)) as api:
+    async with running_api(
+        redis,
+        config(providers={"openai": openai}, tiers=tiers),
+        resolver=Names({"hooks.example.com": [PUBLIC]}),
+    ) as api:
         http = api.http
         told: dict[str, httpx2.Response] = {}
 
@@ -134,6 +140,17 @@ async def test_the_examples_of_requests_are_taken_and_those_of_answers_are_given
         told["UserWithLimits"] = await http.get("/v1/admin/users/ann", headers=ADMIN)
         told["UserList"] = await http.get("/v1/admin/users", headers=ADMIN)
         told["Health"] = await http.get("/healthz")
+        hooks = "/v1/webhook_endpoints"
+        made = await http.post(hooks, json=EXAMPLES["NewWebhookEndpoint"], headers=ann)
+        endpoint = f"{hooks}/{made.json()['id']}"
+        told["WebhookEndpoint"] = await http.get(endpoint, headers=ann)
+        told["WebhookEndpointList"] = await http.get(hooks, headers=ann)
+        asked = [
+            made,
+            await http.post(f"{endpoint}/rotate_secret", json=EXAMPLES["WebhookSecretRotation"], headers=ann),
+            await http.post(f"{endpoint}/recover", json=EXAMPLES["WebhookRecoveryRequest"], headers=ann),
+            await http.post(endpoint, json=EXAMPLES["WebhookEndpointChange"], headers=ann),
+        ]
         unserved = {"body": {**EXAMPLES["Submission"]["body"], "model": "gpt-5"}}
         told["Problem"] = await http.post("/v1/jobs", json=unserved, headers=ann)
         change = await http.patch("/v1/admin/users/ann", json=EXAMPLES["UserChange"], headers=ADMIN)
@@ -142,6 +159,7 @@ async def test_the_examples_of_requests_are_taken_and_those_of_answers_are_given
         )
 
     assert [submitted.status_code, change.status_code, rotated.status_code] == [202, 200, 201]
+    assert [one.status_code for one in asked] == [201, 200, 202, 200]
     for name, answer in told.items():
         validator(name).validate(answer.json())
         assert shape(answer.json()) == shape(EXAMPLES[name]), name

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tests.api.harness import NOON_MS
-from tests.fuzz.rig import JOBS, KEYS, MODELS, OTHERS, TIERS
+from tests.fuzz.rig import DELIVERIES, ENDPOINTS, HOOK_URL, JOBS, KEYS, MODELS, OTHERS, TIERS
 
 Schema = dict[str, Any]
 
@@ -31,7 +31,21 @@ def told(document: Schema) -> Schema:
     new_key["user"] = _known(OTHERS, new_key["user"])
     for name in ("NewKey", "Rotation"):
         schemas[name]["properties"]["expires_at"]["minimum"] = _NOON_S + 1
-    known = {"job_id": JOBS, "key_id": KEYS, "user": OTHERS, "provider": ("sim",)}
+    for place in (
+        schemas["Submission"]["properties"],
+        schemas["NewWebhookEndpoint"]["properties"],
+        schemas["WebhookEndpointChange"]["properties"],
+    ):
+        name = "webhook_url" if "webhook_url" in place else "url"
+        place[name] = _known((HOOK_URL,), place[name])
+    known = {
+        "job_id": JOBS,
+        "key_id": KEYS,
+        "user": OTHERS,
+        "provider": ("sim",),
+        "endpoint_id": ENDPOINTS,
+        "delivery_id": DELIVERIES,
+    }
     for parameter in _parameters(document):
         match parameter["in"], parameter["name"]:
             case "path", name if name in known:

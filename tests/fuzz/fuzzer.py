@@ -37,7 +37,7 @@ from tests.fuzz.mutations import OF_BODIES, OF_HEADS, changed
 from tests.fuzz.rig import Rig
 from tests.fuzz.wire import BASE_URL, RigTransport
 
-AS_IT_STANDS: Final = frozenset({"idempotency_key_reused", "job_too_large"})
+AS_IT_STANDS: Final = frozenset({"idempotency_key_reused", "job_too_large", "webhook_url_forbidden"})
 """Refusals of what is well formed: for what came before, or for limits, which no document can say."""
 
 SAID_IN_WORDS: Final = (
@@ -46,11 +46,14 @@ SAID_IN_WORDS: Final = (
     "is also set in overrides",
     "would steer the provider's connection",
     "must be before the job expires",
+    "name and description are one thing",
+    "may not contain the character U+0000",
 )
 """Rules about several fields, or about all of a body, of which JSON Schema knows nothing."""
 
 _MODES: Final = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 _ASKING: Final = ("ann", "eve", "ann", "admin", "ann", "limited", "eve", "guest", "ann", "eve")
+_OWNING: Final = ("ann", "ann", "eve", "ann", "ann", "admin", "ann", "ann", "guest", "ann")
 _ADMINISTERING: Final = ("admin",) * 9 + ("ann",)
 _OF_MIND: Final = (negative_data_rejection, positive_data_acceptance)
 """The checks that take a word for whether a case is meant to be good."""
@@ -181,7 +184,8 @@ class Fuzzer:
     def _headers(self, case: Case[Any]) -> dict[str, str]:
         if not case.operation.definition.raw.get("security"):
             return {}
-        users = _ADMINISTERING if "/admin/" in case.operation.path else _ASKING
+        path = case.operation.path
+        users = _ADMINISTERING if "/admin/" in path else _OWNING if "{" in path else _ASKING
         return self._rig.as_user(users[self.counts.total() % len(users)])
 
 

@@ -9,7 +9,9 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final
+from unittest import mock
 from urllib.parse import unquote
 
 import uvloop
@@ -18,9 +20,13 @@ from starlette.types import Message, Scope
 from api.app import Application, create_app
 from jobs.claims import Claims
 from jobs.connection import connect
+from jobs.egress.resolver import NameUnknownError
+from jobs.egress.target import IPAddress
 from jobs.record import ClaimedJob, JobError, NewJob, State, Usage
 from jobs.secrets import digest, new_key
 from jobs.users import KeyRecord, KeyTakenError, Users
+from jobs.webhooks import EVENT_TYPES
+from jobs.webhooks.endpoints import Endpoints
 from tests.api.harness import ADMIN_KEY, NOON_MS, SECRET, Clock, config, own_environment
 
 WAIT_S = 20.0
@@ -30,6 +36,9 @@ OTHERS: Final = ("bo", "cy")
 """Users whom administrators change, which those who ask must not suffer from."""
 
 JOBS: Final = tuple(f"job_01M8FFKSEPNJ3VSKD5EQYQ{number:04d}" for number in range(12))
+DELIVERIES: Final = tuple(f"dlv_{job_id.removeprefix('job_')}_0" for job_id in JOBS)
+ENDPOINTS: Final = tuple(f"we_01M8FFKSEPNJ3VSKD5EQYQ{number:04d}" for number in range(3))
+HOOK_URL: Final = "https://example.com/hook"
 KEYS: Final = tuple(f"FuzzedKey{number:03d}" for number in range(6))
 
 
@@ -158,7 +167,12 @@ def running_rig(url: str) -> Iterator[Rig]:
         }
     }
     app = create_app(
-        config(providers=providers), own_environment(), redis, require_durable=False, clock=clock
+        config(providers=providers),
+        own_environment(),
+        redis,
+        require_durable=False,
+        clock=clock,
+        resolver=_Names(),
     )
     lifespan = app.router.lifespan_context(app)
 
@@ -178,7 +192,9 @@ def running_rig(url: str) -> Iterator[Rig]:
     try:
         rig = loop.run_until_complete(enter())
         loop.run_until_complete(rig._work())
-        yield rig
+        # Nobody delivers here, so a test event is told of as it is.
+        with mock.patch("api.routes.webhooks.TEST_WAIT_S", 0.0):
+            yield rig
         loop.run_until_complete(leave())
     finally:
         loop.close()
@@ -205,8 +221,30 @@ async def _stage(app: Application, users: Users) -> None:
         with contextlib.suppress(KeyTakenError):
             # Nobody asks with these: their ids are all that counts.
             await users.put_key(_key(key_id, "0" * 64, user, ("jobs",)), tier="open")
+    await _register(app.service.hooks.endpoints)
     for job_id in JOBS:
         await app.service.store.submit(_job(job_id))
+
+
+async def _register(endpoints: Endpoints) -> None:
+    """Ann's endpoints are there, and no others, of which there may be only so many."""
+    for found in (await endpoints.list("ann", limit=100, after=None))[0]:
+        if found.id not in ENDPOINTS:
+            await endpoints.delete("ann", found.id)
+    for endpoint_id in ENDPOINTS:
+        if await endpoints.get("ann", endpoint_id) is None:
+            ulid = endpoint_id.removeprefix("we_")
+            with mock.patch("jobs.webhooks.endpoints.ULID", return_value=ulid):
+                await endpoints.create("ann", url=HOOK_URL, event_types=EVENT_TYPES, name="")
+
+
+class _Names:
+    """A resolver that knows one name."""
+
+    async def resolve(self, name: str) -> tuple[IPAddress, ...]:
+        if name != "example.com":
+            raise NameUnknownError(name)
+        return (ip_address("93.184.216.34"),)
 
 
 def _key(key_id: str, hashed: str, user: str, scopes: tuple[str, ...]) -> KeyRecord:
