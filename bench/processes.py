@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cli.ports import claim_port
+
 ROOT = Path(__file__).parent.parent
 START_S = 240.0
 STOP_S = 10.0
@@ -75,10 +77,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def free_port() -> int:
     """A port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return claim_port("127.0.0.1", 0)
 
 
 def cpu_s(pid: int) -> float:

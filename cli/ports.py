@@ -1,25 +1,37 @@
 """TCP ports: whether one is free before anything is started, and where a listener is reached."""
 
 import errno
+import random
 import socket
 
 from cli.errors import CommandError
 
+_DRAWN = range(20_000, 30_000)
+"""Below the ports that systems give to outgoing connections, one of which might take ours before a child listens."""
+_DRAWS = 100
+
 
 def claim_port(host: str, port: int, *, option: str = "--port") -> int:
-    """The port to listen on: `port` if it is free, any free one for 0. Raises CommandError if it is taken."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            # A port whose old connections are still closing is free for a server.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            taken: int = probe.getsockname()[1]
-            return taken
-    except OSError as error:
-        raise CommandError(_refused(host, port, option, error)) from None
+    """The port to listen on: `port` if it is free, any free one for 0. Raises CommandError if there is none."""
+    wanted = [port] if port else random.sample(_DRAWN, _DRAWS)
+    for candidate in wanted:
+        try:
+            return _probed(host, candidate)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or candidate == wanted[-1]:
+                raise CommandError(_refused(host, port, option, error)) from None
+    raise AssertionError("no port was tried")
+
+
+def _probed(host: str, port: int) -> int:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # A port whose old connections are still closing is free for a server.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+    return port
 
 
 def _refused(host: str, port: int, option: str, error: OSError) -> str:

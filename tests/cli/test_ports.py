@@ -32,8 +32,16 @@ def test_a_port_that_was_just_left_is_free() -> None:
     assert claim_port("127.0.0.1", port) == port
 
 
-def test_port_0_is_any_free_one() -> None:
-    assert 1024 <= claim_port("127.0.0.1", 0) <= 65535
+def test_port_0_is_any_free_one_that_no_outgoing_connection_is_given() -> None:
+    assert {claim_port("127.0.0.1", 0) // 10_000 for _ in range(20)} == {2}
+
+
+def test_a_drawn_port_that_is_taken_is_passed_over(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    monkeypatch.setattr("cli.ports._DRAWN", [taken, free])
+    monkeypatch.setattr("cli.ports._DRAWS", 2)
+    assert {claim_port("127.0.0.1", 0) for _ in range(10)} == {free}
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid"])

@@ -8,7 +8,6 @@ import contextlib
 import os
 import resource
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from cli.embedded import server_binary
+from cli.ports import claim_port
 from jobs.connection import connect
 
 HOST = "127.0.0.1"
@@ -169,10 +169,7 @@ def running_valkey(folder: Path, *settings: str, aof: bool = False) -> Iterator[
 
 def free_port() -> int:
     """A port that nothing listens on at the moment; what is to listen there must be ready to find it taken."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return claim_port(HOST, 0)
 
 
 @pytest.fixture(scope="session")
