@@ -34,7 +34,7 @@ class Line:
     def __init__(self, url: str, config: Config, users: Iterable[str] = ()) -> None:
         self.redis = redis.Redis.from_url(url)
         self._scripts = {
-            name: job_script(name) for name in ("submit", "claim", "settle", "read", "publish", "retry")
+            name: job_script(name) for name in ("submit", "claim", "settle", "read", "sweep", "publish")
         }
         self._sequence = itertools.count(1)
         self._made = itertools.count(1)
@@ -96,6 +96,10 @@ class Line:
         """Polls of (user, id)."""
         replies = self._run([("read", (_EPOCH, now_ms, user, job_id)) for user, job_id in jobs])
         return [decode_view(reply[1].decode(), *reply[2:]) for reply in replies]
+
+    def sweep(self, now_ms: int) -> None:
+        """What each process does once a second."""
+        self._run([("sweep", (_EPOCH, now_ms, LEASE_MS))])
 
     def info(self, section: str) -> dict[str, Any]:
         """What the server tells of itself."""

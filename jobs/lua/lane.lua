@@ -8,6 +8,8 @@
 --   midnight               zset: user -> ms at which a lane parked for its budget is looked at again
 --   midnight:anonymous     zset: the anonymous ones among them -> ms since when; they wait for a common budget too
 --   crowded                set: users with a lane parked for their concurrency
+--   relook                 string: how far the parked have been looked at after a change of limits: 'budget' (midnight) or
+--                          'concurrency' (crowded), and a cursor
 --   fair:weights:<name>    hash: user -> weight, of the ready lanes;  fair:weight  hash: name -> their sum
 -- @use clock
 -- @use keys
@@ -20,6 +22,7 @@ local SHARE = {i = 8, s = 4, b = 1}
 local CLASSES = {'i', 's', 'b', 'I', 'S', 'B'}
 local RANK = {i = 1, s = 2, b = 3, I = 4, S = 5, B = 6}
 local STEP = 10 ^ 14
+local MOST_RELOOKS = 500
 
 -- The class of a job by its priority, and by whether its budget is held.
 function lane.class(head)
@@ -124,6 +127,31 @@ function lane.unpark(who)
     if any(name, who) then ready(name, who) end
   end
   return true
+end
+
+-- Limits have changed for everybody: all who are parked are looked at again, by lane.look_again.
+function lane.limits_changed() redis.call('SET', key.RELOOK, 'budget 0', 'PX', int(DAY_MS)) end
+
+-- Looks at some more of them; answers how many.
+function lane.look_again()
+  local stored = redis.call('GET', key.RELOOK)
+  if not stored then return 0 end
+  local reason, cursor = string.match(stored, '(%a+) (%d+)')
+  local budgets, page = reason == 'budget', nil
+  if budgets then
+    page = redis.call('ZSCAN', key.MIDNIGHT, cursor, 'COUNT', MOST_RELOOKS)
+  else
+    page = redis.call('SSCAN', key.CROWDED, cursor, 'COUNT', MOST_RELOOKS)
+  end
+  for i = 1, #page[2], budgets and 2 or 1 do lane.unpark(page[2][i]) end
+  if page[1] ~= '0' then
+    redis.call('SET', key.RELOOK, reason .. ' ' .. page[1], 'PX', int(DAY_MS))
+  elseif budgets then
+    redis.call('SET', key.RELOOK, 'concurrency 0', 'PX', int(DAY_MS))
+  else
+    redis.call('DEL', key.RELOOK)
+  end
+  return #page[2]
 end
 
 -- The budget that all anonymous users share has changed: those who have waited longest are looked at again.

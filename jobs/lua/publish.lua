@@ -3,8 +3,8 @@
 -- ARGV     now ('' = server), JSON {tiers: {name: {limit: text}}, names: {name: [pool, ...]}, pools: {pool: {field: text}},
 --          anonymous: {field: text}, retention: {field: text}}, digest of the whole configuration
 -- Returns  1
--- Touches  config:*, pause:* of pools with an alarm (what was wrong may be right now), midnight, fair.lua, wake, and the
---          parked lanes of everybody who waits for a budget (limits may have changed)
+-- Touches  config:*, pause:* of pools with an alarm (what was wrong may be right now), fair.lua, wake, relook, and the
+--          parked lanes of everybody (limits may have changed)
 -- @use lane
 -- @use pool
 -- @use wake
@@ -33,6 +33,9 @@ for id, settings in pairs(config.pools) do
 end
 put(key.ANONYMOUS, config.anonymous)
 put(key.RETENTION, config.retention)
-for _, who in ipairs(redis.call('ZRANGE', key.MIDNIGHT, 0, 999)) do lane.unpark(who) end
+-- The first of those who are parked are looked at now, the others by the sweep of each second.
+if changed then lane.limits_changed() end
+lane.look_again()
+lane.look_again()
 wake.push(now, 1000)
 return 1

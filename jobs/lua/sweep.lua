@@ -14,5 +14,7 @@ local now = clock(ARGV[2])
 due.work_off(now, tonumber(ARGV[3]))
 wake.tidy(now)
 pace.keep(now)
+local again = lane.look_again()
+if again > 0 then wake.push(now, again) end
 redis.call('ZREMRANGEBYSCORE', key.WORKERS, '-inf', int(now - 60000))
 return 1

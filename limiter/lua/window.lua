@@ -267,6 +267,20 @@ function window.left(w)
   return w.limit and w.limit - w.T - w.F, w.requests and w.requests - w.R
 end
 
+-- About when `tokens` more will have been taken of a window, one request after another: ms. What was admitted at once
+-- leaves at once, a span later, and so on; where tokens are in flight, or settle late, at the even pace of one limit in
+-- `round` ms.
+function window.until_taken(w, tokens, round)
+  local need = w.limit and w.T + w.F + tokens - w.limit or 0
+  if w.mode ~= 'strict' and w.limit then need = w.F + tokens - w.l / 1000 end
+  if need <= 0 then return 0 end
+  if w.mode == 'strict' and w.F == 0 then
+    local rounds = math.ceil(need / w.limit) - 1
+    return rounds * round + (until_left(w, 't', need - rounds * w.limit) or round)
+  end
+  return need / w.limit * round
+end
+
 -- What is used of the spec's windows: per scope {name, limit, charged, in flight, requests limit, requests}.
 function window.view(spec, now)
   local views = {}

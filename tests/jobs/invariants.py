@@ -331,7 +331,7 @@ WITHOUT_EXPIRY = (
 
 WITH_EXPIRY = (
     "answers", "charged", "claim", "dead", "deliveries", "delivery", "fair:finish", "fair:virtual", "idem", "job",
-    "jobs", "ledger", "outbox:failed", "pause", "rate", "receiver", "requests", "tokens", "usage", "worker",
+    "jobs", "ledger", "outbox:failed", "pause", "relook", "rate", "receiver", "requests", "tokens", "usage", "worker",
 )  # fmt: skip
 """Keys that go by themselves."""
 

@@ -125,6 +125,25 @@ async def test_a_job_parked_for_its_budget_goes_when_its_tiers_limit_is_raised(s
     assert (await hand.take_one()).id == waiting.id
 
 
+async def test_however_many_are_parked_all_are_looked_at_again_when_limits_change(server: Redis) -> None:
+    """Far more than one script looks at: the sweeps go on where the change of the configuration left off."""
+    desk = await Desk.open(server, config(tiers={"small": Tier(tokens_per_day=100)}))
+    users = [f"user{n}" for n in range(12)]
+    for user in users:
+        await desk.users.create(user, "small", {})
+        await desk.submit(user, tokens=100, not_before_ms=desk.clock.now_ms + MINUTE_MS)
+        await desk.submit(user, tokens=100, on_budget="wait")
+    hand = await desk.worker()
+    assert await hand.take(20) == []
+    others = {f"other{n}": desk.clock.midnight_ms for n in range(1500)}
+    await server.zadd("midnight", others)
+    await desk.store.publish(config(tiers={"small": Tier(tokens_per_day=200)}))
+    for _ in range(5):
+        await desk.store.sweep()
+    assert {job.user for job in await hand.take(20)} == set(users)
+    assert "relook" not in await desk.keys()
+
+
 async def test_waiting_jobs_hold_their_tokens_of_the_day_on_which_they_are_claimed(server: Redis) -> None:
     desk = await Desk.open(server)
     await desk.user(ALICE, tokens_per_day=100)
