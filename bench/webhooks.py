@@ -154,7 +154,9 @@ class Bench:
         names = [f"u{place}" for place in range(len(ports))]
         for name, port in zip(names, ports, strict=True):
             await users.create(name, "open", {})
-            await self._endpoints.create(name, url=f"http://{HOST}:{port}/", event_types=EVENT_TYPES, name="")
+            await self._endpoints.create(
+                name, f"we_{ULID()}", url=f"http://{HOST}:{port}/", event_types=EVENT_TYPES, name=""
+            )
         return names
 
     async def submit(self, users: Sequence[str], count: int) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Final, Literal, Self
 
 from fastapi import FastAPI
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +19,7 @@ from api.fields import ModelT, StrictModel, read_model
 from api.pages import NEVER_KEPT, page
 from api.request import Query
 from api.service import ADMIN_BODY_BYTES, Service
+from api.waiting import until_gone
 from jobs.webhooks import EVENT_TYPES, TEST_TYPE, EventType
 from jobs.webhooks.endpoints import EndpointDisabledError, TooManyEndpointsError
 from jobs.webhooks.event import event
@@ -35,13 +36,7 @@ EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=len(EVENT
 Url = Annotated[str, Field(min_length=1)]
 
 
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise PydanticCustomError("nul", "may not contain the character U+0000")
-    return text
-
-
-Name = Annotated[str, Field(max_length=256), AfterValidator(_storable)]
+Name = Annotated[str, Field(max_length=256)]
 
 
 class _Named(StrictModel):
@@ -109,6 +104,7 @@ class Webhooks:
         try:
             made, secret = await self._hooks.endpoints.create(
                 user,
+                f"we_{ULID()}",
                 url=target.url,
                 event_types=tuple(dict.fromkeys(body.event_types)),
                 name=body.called or "",
@@ -219,7 +215,7 @@ class Webhooks:
             ) from None
         if made is None:
             raise _no_endpoint()
-        made = await self._attempted(user, made)
+        made = await self._attempted(request, user, made)
         told = {
             "object": "webhook_endpoint.test",
             "webhook_endpoint_id": endpoint_id,
@@ -262,16 +258,21 @@ class Webhooks:
         given = await read_json(scope, request.receive, limit_bytes=ADMIN_BODY_BYTES)
         return read_model(model, given.value)
 
-    async def _attempted(self, user: str, made: Delivery) -> Delivery:
-        """The delivery after its attempt, or as it is when that takes too long."""
+    async def _attempted(self, request: Request, user: str, made: Delivery) -> Delivery:
+        """The delivery after its attempt, or as it is when that takes too long or the client hangs up."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + TEST_WAIT_S
-        while made.status == "pending" and loop.time() < deadline and not self._service.waiters.draining:
-            await asyncio.sleep(_LOOK_AGAIN_S)
-            found = await self._hooks.deliveries.get(user, made.id)
-            if found is None:
-                break
-            made = found[0]
+        waiters = self._service.waiters
+        with waiters.listen(made.id) as wake:
+            async with until_gone(request.receive, wake):
+                while made.status == "pending" and not (wake.gone or waiters.draining):
+                    if loop.time() >= deadline:
+                        break
+                    await wake.wait(_LOOK_AGAIN_S)
+                    found = await self._hooks.deliveries.get(user, made.id)
+                    if found is None:
+                        break
+                    made = found[0]
         return made
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from ulid import ULID
-
 from jobs import keys
 from jobs.runner import Runner, job_script
 from jobs.webhooks.record import Delivery, Endpoint, decode_delivery, decode_endpoint
@@ -48,10 +46,10 @@ class Endpoints:
         await self._run.start()
 
     async def create(
-        self, user: str, *, url: str, event_types: Sequence[str], name: str
+        self, user: str, endpoint_id: str, *, url: str, event_types: Sequence[str], name: str
     ) -> tuple[Endpoint, str]:
-        """Register an endpoint; answers it and its secret. Raises TooManyEndpointsError."""
-        endpoint_id, secret = f"we_{ULID()}", new_secret()
+        """Register an endpoint under this new id; answers it and its secret. Raises TooManyEndpointsError."""
+        secret = new_secret()
         reply = await self._run(
             _create,
             user,

@@ -47,7 +47,6 @@ SAID_IN_WORDS: Final = (
     "would steer the provider's connection",
     "must be before the job expires",
     "name and description are one thing",
-    "may not contain the character U+0000",
 )
 """Rules about several fields, or about all of a body, of which JSON Schema knows nothing."""
 

@@ -233,9 +233,7 @@ async def _register(endpoints: Endpoints) -> None:
             await endpoints.delete("ann", found.id)
     for endpoint_id in ENDPOINTS:
         if await endpoints.get("ann", endpoint_id) is None:
-            ulid = endpoint_id.removeprefix("we_")
-            with mock.patch("jobs.webhooks.endpoints.ULID", return_value=ulid):
-                await endpoints.create("ann", url=HOOK_URL, event_types=EVENT_TYPES, name="")
+            await endpoints.create("ann", endpoint_id, url=HOOK_URL, event_types=EVENT_TYPES, name="")
 
 
 class _Names:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ulid import ULID
+
 from jobs.config import Webhooks
 from jobs.egress import Policy, Target, parse
 from jobs.webhooks import EVENT_TYPES, own_lane
@@ -46,7 +48,9 @@ class Post:
 
     async def endpoint(self, user: str = ALICE, *kinds: str, url: str = URL) -> Endpoint:
         """A new endpoint for these types of events, for all of them if none is named."""
-        made, _ = await self.endpoints.create(user, url=url, event_types=kinds or EVENT_TYPES, name="")
+        made, _ = await self.endpoints.create(
+            user, f"we_{ULID()}", url=url, event_types=kinds or EVENT_TYPES, name=""
+        )
         return made
 
     async def sender(self, name: str = "s1") -> "Sender":

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from redis.asyncio import Redis
+from ulid import ULID
 
 from jobs.config import Retention
 from jobs.dead import DeadJobs
@@ -542,7 +543,9 @@ async def test_a_secret_is_readable_with_the_pepper_alone_and_signs_on_for_a_day
     server: Redis,
 ) -> None:
     desk, post = await opened(server)
-    endpoint, first = await post.endpoints.create(ALICE, url=URL, event_types=EVENT_TYPES, name="")
+    endpoint, first = await post.endpoints.create(
+        ALICE, f"we_{ULID()}", url=URL, event_types=EVENT_TYPES, name=""
+    )
     rotated = await post.endpoints.rotate(ALICE, endpoint.id, keep_old=True)
     assert rotated is not None
     default = await post.endpoints.rotate(ALICE, None, keep_old=False)

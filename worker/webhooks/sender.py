@@ -61,6 +61,7 @@ class Sender:
         self._one_ended = asyncio.Event()
         self._stopping = asyncio.Event()
         self._cut = asyncio.Event()
+        self._stopped_at = 0.0
         self._sequence = 0
         self._failures = 0
 
@@ -84,6 +85,8 @@ class Sender:
         """Claim nothing more; what is under way may end. A second call ends it at once."""
         if self._stopping.is_set():
             self._cut.set()
+        else:
+            self._stopped_at = asyncio.get_running_loop().time()
         self._stopping.set()
 
     async def run(self) -> None:
@@ -103,9 +106,12 @@ class Sender:
                 await self._idle(claim.wait_ms / 1000)
 
     async def drain(self, within_s: float) -> None:
-        """Wait for what is under way, once `run` has ended; what then remains goes back, to be sent again."""
+        """Wait for what is under way, once `run` has ended, until so long after the first `stop`.
+
+        What then remains goes back, to be sent again.
+        """
         cut = asyncio.create_task(self._cut.wait())
-        deadline = asyncio.get_running_loop().time() + within_s
+        deadline = self._stopped_at + within_s
         while self._sending and not self._cut.is_set():
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
