@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 
 
 class Process:
-    """A command that can be started again under the same name; `bug`: run with that one planted (planted.py)."""
+    """A command that can be started again under the same name; `bug`: run with that one planted (planted.py).
+
+    `runs` names another module that runs the command, and what it takes before it.
+    """
 
     def __init__(
         self,
@@ -24,6 +27,7 @@ class Process:
         *,
         lifeline: int,
         bug: str = "",
+        runs: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self._folder = folder
@@ -34,6 +38,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._before_chars = 0
         self.bug = bug
+        self._program = runs or (("tests.chaos.planted", bug) if bug else ("cli.main",))
 
     @property
     def pid(self) -> int:
@@ -59,10 +64,9 @@ class Process:
         """Start it; it may take a while until it is ready."""
         assert not self.runs, f"{self.name} runs already"
         self._before_chars = len(self.log)
-        program = ["tests.chaos.planted", self.bug] if self.bug else ["cli.main"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *program, *self._arguments],
+                [sys.executable, "-m", *self._program, *self._arguments],
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -229,8 +229,8 @@ class System:
             return answer.status_code == 200
         return False
 
-    def make(self, name: str, *arguments: str, port: bool = False) -> Process:
-        """A process that is yet to be started."""
+    def make(self, name: str, *arguments: str, port: bool = False, runs: tuple[str, ...] = ()) -> Process:
+        """A process that is yet to be started; `runs`: by another module than usual."""
         if port:
             self.ports[name] = free_port()
             arguments = (*arguments, "--port", str(self.ports[name]))
@@ -247,7 +247,9 @@ class System:
             "PYTHONFAULTHANDLER": "1",
         }
         bug = "" if arguments[0] == "simulator" else self.shape.bug
-        return Process(name, self.folder, arguments, settings, lifeline=self.lifeline.child_fd, bug=bug)
+        return Process(
+            name, self.folder, arguments, settings, lifeline=self.lifeline.child_fd, bug=bug, runs=runs
+        )
 
     def logs(self) -> str:
         """The last lines of every process, for whoever has to find out what went wrong."""
