@@ -143,6 +143,8 @@ async def proxied(host: str, port: int) -> AsyncIterator[Proxy]:
         task = asyncio.ensure_future(proxy.serve(reader, writer))
         serving.add(task)
         task.add_done_callback(serving.discard)
+        # Also of one that was cancelled before it began, or while it connected.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     server = await asyncio.start_server(accept, host, 0)
     proxy.port = server.sockets[0].getsockname()[1]
