@@ -27,7 +27,7 @@ from limiter.limiter import Limiter
 from limiter.limits import Reserved, Scope, WindowSpec
 
 COROUTINES = 32
-CALLS, QUICK_CALLS = 8_000, 1_000
+CALLS, QUICK_CALLS = 3_000, 1_000
 WINDOWS = WindowSpec((Scope("provider", 10**12, 10**9), Scope("provider/model", 10**12, 10**9)))
 ONE_WINDOW = WindowSpec(WINDOWS.scopes[:1])
 BUDGET = 10**12

@@ -8,6 +8,7 @@ time, for longer: `bench.utilisation`.
 import asyncio
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,7 @@ from jobs.store import JobStore
 from jobs.users import Users
 
 ROOT = Path(__file__).parents[1]
-RUN_S, QUICK_RUN_S = 240, 150
+RUN_S, QUICK_RUN_S = 210, 150
 WARM_UP_S = 90
 """Windows are looked at from so long after the first charge: learned estimates need their twenty answers first."""
 SLOTS = 200
@@ -80,8 +81,11 @@ def process(folder: Path, name: str, *arguments: str, **environment: str) -> Ite
         try:
             yield log
         finally:
+            ended = running.poll() is not None
             running.kill()
             running.wait()
+        if ended:
+            raise RuntimeError(f"{name} ended by itself: {log.read_text()[-500:]}")
 
 
 def simulator_url(log: Path) -> str:
@@ -148,7 +152,7 @@ async def measure(run_s: int) -> dict[str, Result]:
             stack.enter_context(
                 process(
                     folder, f"worker-{number}", "worker", "--max-jobs", str(SLOTS), REDIS_URL=url,
-                    PENSTOCK_CONFIG=str(file),
+                    PENSTOCK_CONFIG=str(file), PENSTOCK_SECRET=secrets.token_hex(32),
                 )
             )  # fmt: skip
         began_s = time.time()
