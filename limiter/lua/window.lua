@@ -276,7 +276,7 @@ function window.until_taken(w, tokens, round)
   if need <= 0 then return 0 end
   if w.mode == 'strict' and w.F == 0 then
     local rounds = math.ceil(need / w.limit) - 1
-    return rounds * round + (until_left(w, 't', need - rounds * w.limit) or round)
+    return rounds * round + (until_left(w, 1, need - rounds * w.limit) or round)
   end
   return need / w.limit * round
 end

@@ -176,6 +176,16 @@ async def test_a_job_behind_others_starts_when_the_window_has_taken_their_tokens
     for place in range(12):
         job = await desk.submit(tokens=200)
         assert seen(job) == (None, place, desk.clock.now_ms + place // 5 * round_ms)
+    began = desk.clock.now_ms
+    hand = await desk.worker()
+    for taken in await hand.take(12):
+        await hand.succeed(taken)
+    await asleep(desk)
+    desk.clock.advance(1234)
+    # What was taken leaves with the whole of its slice; the last two wait for a second round.
+    first_ms = began + MINUTE_MS + SECOND_MS + 500
+    last = await desk.submit(tokens=200)
+    assert seen(last) == ("provider_tokens", 7, first_ms + round_ms)
 
 
 async def test_without_a_limit_no_start_is_foretold_behind_others(server: Redis) -> None:
