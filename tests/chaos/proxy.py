@@ -152,7 +152,11 @@ async def proxied(host: str, port: int) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
-        for task in list(serving):
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        # Whoever was accepted in the meantime is sent away as well.
+        while serving:
+            for task in list(serving):
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
         await server.wait_closed()
+        # What was aborted is closed in the next turn of the loop.
+        await asyncio.sleep(0)
