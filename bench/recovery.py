@@ -156,7 +156,6 @@ def main() -> None:
         "was read, not waited for."
     )
     report.write(arguments.results)
-    print(report.markdown())
 
 
 def _figures(values: list[float]) -> list[float]:
