@@ -191,8 +191,8 @@ BUGS = (
     ),
     Bug(
         "a hold of nothing cannot be settled",
-        "string.format('%.0f', n + 0)",
-        "string.format('%.0f', n)",
+        "local function int(n) return math.floor(n + 0.5) end",
+        "local function int(n) return string.format('%.0f', n) end",
         (budget.holds_of_nothing_settle_like_others,),
         raises=ResponseError,
     ),
