@@ -13,10 +13,10 @@ from tests.fuzz.rig import running_rig
 from tests.support.valkey import ValkeyProcess
 
 SEED = 20_261_127
-SHARDS = 4
-CASES = 5_000
+SHARDS = 8
+CASES = 2_500
 """Of each shard."""
-DRAWN = 350
+DRAWN = 180
 """Of them, those that schemathesis draws from the schemas besides its coverage phase; the others are mixed of these."""
 
 
