@@ -19,6 +19,7 @@
 --   ow failures of our own in a row, once (a test, which is tried once)
 -- @use clock
 -- @use keys
+-- @use members
 -- @use wake
 -- @use endpoints
 -- @use receiver
@@ -87,9 +88,7 @@ function outbox.add(id, head, now, ...)
   redis.call('PEXPIRE', key.delivery(id), int(SCHEDULE_MS + KEPT_AFTER_MS))
   redis.call('ZADD', key.DELIVERY_ENDS, int(head.x), id)
   local index = key.deliveries_of(head.u)
-  for _, old in ipairs(redis.call('ZRANGE', index, 0, 1)) do
-    if redis.call('EXISTS', key.delivery(old)) == 0 then redis.call('ZREM', index, old) end
-  end
+  members.tidy(index, key.delivery, now)
   redis.call('ZADD', index, 0, id)
   keep_until(index, head.x + KEPT_AFTER_MS + FAILED_KEPT_MS, now)
   wait(id, head, now)

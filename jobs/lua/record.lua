@@ -16,6 +16,7 @@
 --   rp the dead job it replays;  cx asked to end: 'cancelled' or 'expired';  us usage {p, c, t, h, s};  co cost in nano-USD
 -- @use clock
 -- @use keys
+-- @use members
 -- @use counts
 -- @use user
 -- @use rate
@@ -35,17 +36,6 @@ function record.save(id, head, ...)
   local stored = cjson.encode(head)
   redis.call('HSET', key.job(id), 'h', stored, ...)
   return stored
-end
-
--- Forgets the oldest of a user's jobs that are gone, a few at once.
-function record.tidy(index)
-  local oldest = redis.call('ZRANGE', index, 0, 7)
-  local all = {}
-  for i, id in ipairs(oldest) do all[i] = key.job(id) end
-  if #all == 0 or redis.call('EXISTS', unpack(all)) == #all then return end
-  for i, id in ipairs(oldest) do
-    if redis.call('EXISTS', all[i]) == 0 then redis.call('ZREM', index, id) end
-  end
 end
 
 function record.final(head) return head.st ~= 'queued' and head.st ~= 'running' end

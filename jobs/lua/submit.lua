@@ -81,7 +81,7 @@ end
 local stored = record.save(id, head, 'i', info, 'b', body)
 redis.call('ZADD', key.EXPIRIES, int(head.x), id)
 local index = key.jobs_of(who)
-if string.byte(id, -1) % 4 == 0 then record.tidy(index) end
+if string.byte(id, -1) % 4 == 0 then members.tidy(index, key.job, head.q) end
 redis.call('ZADD', index, 0, id)
 keep_until(index, latest_end + keep, now)
 counts.move(head, 1, 0)

@@ -140,3 +140,15 @@ async def test_each_submission_forgets_the_oldest_that_are_gone(server: Redis) -
         await desk.redis.delete(f"job:{job_id}")
     new = await submitted(desk, 2)
     assert set(await desk.scores("jobs:alice")) == set(new)
+
+
+async def test_a_job_that_is_kept_for_long_does_not_hide_those_behind_it(server: Redis) -> None:
+    desk = await Desk.open(server)
+    kept = await submitted(desk, 8)
+    gone = await submitted(desk, 40)
+    for job_id in gone:
+        await desk.redis.delete(f"job:{job_id}")
+    await submitted(desk, 300)
+    listed = set(await desk.scores("jobs:alice"))
+    assert listed.issuperset(kept)
+    assert len(listed.intersection(gone)) < 10
