@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import cast
 
 import httpx2
+import pytest
 from redis.asyncio import Redis
 
 from tests.chaos.caller import Caller, payload
 from tests.chaos.system import ADMIN_KEY, SECRET, Shape, Start, System
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 TALKATIVE = Shape(log_level="debug")
 MARK = "marked-and-never-told"

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import pytest
+
 from tests.chaos.caller import FINAL, Caller
 from tests.chaos.dying import POINTS
 from tests.chaos.hooks import Arrival, Hooks, receiving
@@ -12,6 +14,8 @@ from tests.chaos.processes import Process
 from tests.chaos.system import USUAL, Start, System
 from tests.chaos.waiting import until
 from tests.support.valkey import HOST
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 @contextmanager

@@ -71,7 +71,11 @@ async def _dumps(redis: Redis) -> dict[bytes, bytes]:
         (Limits(windows=WindowSpec((Scope("one", 7_000),))), 7_000, AT_ONCE),
         (Limits(windows=WindowSpec((Scope("one", 7_000),), "anthropic")), 7_000, AT_ONCE),
         (Limits(windows=WindowSpec((Scope("one", 7_000),), "actual")), 7_000, AT_ONCE),
-        (Limits(windows=WindowSpec((Scope("one", 7_000, AT_ONCE),), mode="mirror")), 7_000, AT_ONCE),
+        (
+            Limits(windows=WindowSpec((Scope("one", 7_000, AT_ONCE),), mode="mirror", margin_ms=0)),
+            7_000,
+            AT_ONCE,
+        ),
         (Limits(windows=POOL), 7_000, 40),
         (Limits(budget=9_000, windows=POOL), 7_000, 40),
         (Limits(budget=7_000, windows=WindowSpec((Scope("one", 8_000, 13),))), 7_000, 13),
@@ -148,7 +152,7 @@ async def test_of_any_mix_those_are_granted_that_would_be_one_after_another(
 @pytest.mark.parametrize(
     "limits",
     [
-        Limits(budget=7_000, windows=WindowSpec(POOL.scopes, mode="mirror")),
+        Limits(budget=7_000, windows=WindowSpec(POOL.scopes, mode="mirror", margin_ms=0)),
         Limits(budget=7_000, windows=WindowSpec((Scope("one", 9_000), Scope("one/small", 9_000)))),
         Limits(budget=9_000, windows=POOL),
         Limits(budget=9_000, windows=WindowSpec((Scope("one", 7_000), Scope("one/small", 9_000)))),
