@@ -26,6 +26,7 @@ from jobs.tokens.estimator import TokenEstimator
 from jobs.tokens.vocabulary import preload
 from jobs.webhooks.outbox import Outbox
 from jobs.webhooks.signing import SecretBox
+from worker import cost as prices
 from worker.dispatch import Dispatcher
 from worker.heartbeat import Heartbeat
 from worker.providers import Providers
@@ -105,6 +106,7 @@ async def assembled(
         tokens = TokenEstimator()
         stack.callback(tokens.close)
         await asyncio.to_thread(preload, {pool.model_settings.encoding for pool in config.all_pools()})
+        await asyncio.to_thread(prices.preload, {pool.model for pool in config.all_pools()})
         providers = Providers(config)
         stack.push_async_callback(providers.aclose)
         dispatcher = Dispatcher(claims, providers, tokens)
