@@ -23,9 +23,9 @@ class Share:
 
 
 ON_VALKEY = (
-    Share(RateMachine, 35, 30_000),
+    Share(RateMachine, 48, 41_000),
     Share(BudgetMachine, 30, 29_500),
-    Share(WindowMachine, 40, 28_500),
+    Share(WindowMachine, 25, 17_500),
     Share(MirrorWindowMachine, 15, 10_500),
 )
 ON_FAKEREDIS = (
