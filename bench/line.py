@@ -38,6 +38,7 @@ class Line:
         }
         self._sequence = itertools.count(1)
         self._made = itertools.count(1)
+        self.submitted = 0
         self.redis.flushall()
         self.redis.set("epoch", _EPOCH)
         for script in self._scripts.values():
@@ -74,6 +75,7 @@ class Line:
             ]
         )
         assert all(reply[0] == b"accepted" for reply in replies), replies
+        self.submitted += len(jobs)
         return [decode_view(reply[2].decode(), *reply[3:]) for reply in replies]
 
     def claim(self, slots: int, now_ms: int, worker: str = "w") -> tuple[list[ClaimedJob], int]:
@@ -161,10 +163,12 @@ class Simulation:
 
     def _claim(self) -> int:
         while self._free > 0:
+            submitted = self.line.submitted
             jobs, wait_ms = self.line.claim(min(self._free, 50), self.now_ms)
             for job in jobs:
                 self._start(job)
-            if len(jobs) < 50:
+            # What was submitted meanwhile has woken a worker.
+            if len(jobs) < 50 and self.line.submitted == submitted:
                 return max(1, wait_ms)
         return 1000
 

@@ -8,7 +8,7 @@
 -- @use record
 -- @use pool
 -- @use receipt
--- @use overtaking
+-- @use kept
 -- @use room
 -- @rarely finish
 
@@ -81,22 +81,19 @@ local function may_keep(spec, id)
   return true
 end
 
--- Whether a window is kept free for a job of another lane. In its own lane that job is overtaken by whatever has its turn
--- before it, or both would wait for ever.
+-- Whether the pool is kept free for a job of another lane, which is then looked at next.
 local function kept_from(spec, id, head)
-  local w = overtaking.kept_from(spec, now, id, head.et)
-  if not w then return false end
-  local big = record.load(w.big)
-  if big.u == head.u and big.n == head.n then return false end
-  favoured = {big.n, big.u}
-  return true
+  local big = kept.from(spec, now, id, head)
+  if big then favoured = {big.n, big.u} end
+  return big ~= nil
 end
 
 local checked = {}
 
--- The first pool that can take the job now: settings; or nil, whether all are paused, whether any could ever take it.
+-- The first pool that can take the job now: settings; or nil, whether all are paused, whether any could ever take it, and
+-- the windows that it may keep: of every pool that refuses it, or it would be overtaken in one without end.
 local function place(id, head, pools)
-  local paused_all, possible, full = true, false, nil
+  local paused_all, possible, full = true, false, {}
   for _, name in ipairs(pools) do
     local settings = pool.settings(name)
     if settings then
@@ -113,7 +110,9 @@ local function place(id, head, pools)
         local refusal, ms, refused = window.refusal(settings.spec, now,
           learned.expected(settings.spec, head.u, head.pt, head.ot))
         if not refusal and not kept_from(settings.spec, id, head) then return settings end
-        if refusal and not full then full = may_keep(settings.spec, id) and refused or {} end
+        if refusal and may_keep(settings.spec, id) then
+          for _, w in ipairs(refused) do full[#full + 1] = w end
+        end
         if refusal and ms then wait = math.min(wait, ms) end
       end
     end
@@ -185,7 +184,7 @@ local function look(name, who)
         finish.job(id, head, 'failed', {error = finish.error('job_too_large', message, head)}, now)
         return 'again'
       end
-      for _, w in ipairs(full or {}) do overtaking.keep_for(w, id, head.et) end
+      for _, w in ipairs(full) do overtaking.keep_for(w, id, head.et) end
       return paused_all and 'name' or 'skip'
     end
     poor = true

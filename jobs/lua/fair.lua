@@ -61,6 +61,12 @@ function fair.late(group, who)
   if tag and tag < virtual then redis.call('ZADD', key.ready(group), int(virtual), who) end
 end
 
+-- How far the turn of one who waits is behind that of another.
+function fair.ahead(group, who, other)
+  local tags = {redis.call('ZSCORE', key.ready(group), who), redis.call('ZSCORE', key.ready(group), other)}
+  return (number(tags[1]) or 0) - (number(tags[2]) or 0)
+end
+
 -- Somebody's turn is used: virtual time moves to his start tag, his finish tag lies `cost` behind it.
 function fair.served(group, who, cost)
   local tag = tonumber(redis.call('ZINCRBY', key.ready(group), int(cost), who)) - cost

@@ -223,6 +223,19 @@ function lane.take(id, head, entry, heads)
     class, int(entry[3] + fair.cost(head.et, SHARE[string.lower(class)])))
 end
 
+-- Whether a job may overtake one of another lane that is kept from its turn. Overtaking is a loan: by it a lane, or a
+-- name where these differ, gets ahead by no more than half of what the other's turn costs, however many jobs of the other
+-- it overtakes one after the other.
+function lane.may_overtake(head, big)
+  local group, who, other = 'names', head.n, big.n
+  local weight, of_other = number(redis.call('HGET', key.WEIGHT, who)), number(redis.call('HGET', key.WEIGHT, other))
+  if who == other then
+    group, who, other = 'lanes:' .. who, head.u, big.u
+    weight, of_other = user.limits(who).weight, user.limits(other).weight
+  end
+  return fair.ahead(group, who, other) + fair.cost(head.et, weight or 1) <= fair.cost(big.et, of_other or 1) / 2
+end
+
 -- What was charged differs from what the turn was counted as.
 function lane.correct(head, tokens)
   fair.correct('lanes:' .. head.n, head.u, fair.cost(tokens - head.et, head.wt))

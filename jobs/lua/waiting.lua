@@ -5,7 +5,7 @@
 -- @use budget
 -- @rarely pace
 -- @rarely pool
--- @rarely overtaking
+-- @rarely kept
 
 local waiting = {}
 
@@ -20,7 +20,7 @@ local function refused(id, head, now)
       local why, wait = 'provider_paused', paused
       if paused == 0 then
         why, wait = window.refusal(settings.spec, now, learned.expected(settings.spec, head.u, head.pt, head.ot))
-        if not why and overtaking.kept_from(settings.spec, now, id, head.et) then why, wait = 'provider_tokens', nil end
+        if not why and kept.from(settings.spec, now, id, head) then why, wait = 'provider_tokens', nil end
       end
       if not why then return nil end
       if not reason then reason, at = why, wait and now + wait or nil end

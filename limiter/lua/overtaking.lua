@@ -19,11 +19,12 @@ function overtaking.free(w)
   window.save(w)
 end
 
--- The window of the spec that is kept free for another job, if `tokens` of `job` may not overtake it any more.
-function overtaking.kept_from(spec, now, job, tokens)
+-- The window of the spec that is kept free for another job, if `tokens` of `job` may not overtake it any more; `forbidden`
+-- (optional) is asked of that other job for a reason of the caller's.
+function overtaking.kept_from(spec, now, job, tokens, forbidden)
   for _, scope in ipairs(spec.scopes) do
     local w = window.open(spec, scope, now)
-    if w.big and w.big ~= job and w.took + tokens > w.need then return w end
+    if w.big and w.big ~= job and (w.took + tokens > w.need or forbidden and forbidden(w.big)) then return w end
   end
   return nil
 end

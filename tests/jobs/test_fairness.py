@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.record import ClaimedJob, Priority
-from tests.jobs.builders import ALICE, BOB, Desk, Hand, config, provider
+from tests.jobs.builders import ALICE, BOB, MODEL, Desk, Hand, config, provider
 
 
 class Backlogs:
@@ -20,9 +20,9 @@ class Backlogs:
         self.received: Counter[str] = Counter()
         self.running: list[ClaimedJob] = []
 
-    async def fill(self, user: str, count: int, tokens: int) -> None:
+    async def fill(self, user: str, count: int, tokens: int, name: str = MODEL) -> None:
         for _ in range(count):
-            await self.desk.submit(user, tokens)
+            await self.desk.submit(user, tokens, name=name)
 
     async def claim(self, slots: int) -> list[ClaimedJob]:
         taken = await self.hand.take(slots)
@@ -75,6 +75,46 @@ async def test_equal_users_get_equal_tokens_whatever_caps_they_ask_for(server: R
         assert line.apart() <= 2 * 4000 + line.in_flight()
     share = line.received[ALICE] / sum(line.received.values())
     assert share == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(("pools", "furthest"), [(("p/m",), 2), (("p/m", "q/n"), 3)])
+async def test_equal_users_stay_together_while_only_small_caps_fit_a_full_window(
+    redis: Redis, pools: tuple[str, ...], furthest: int
+) -> None:
+    """Each large cap is overtaken by small ones, and its answer is counted only when it comes, seconds later.
+
+    furthest: in jobs; what ends in several pools makes room for the next in none of them yet.
+    """
+    desk = await Desk.open(
+        redis,
+        config(
+            providers={
+                "p": provider("m", tokens=60_000, accounting="actual"),
+                "q": provider("n", tokens=60_000, accounting="actual"),
+            },
+            routes={"r": pools},
+        ),
+    )
+    line = Backlogs(desk, await desk.worker())
+    chance = random.Random(5)
+    caps = {ALICE: 4000, BOB: 1000}
+    for user, tokens in caps.items():
+        await line.fill(user, 20, tokens, "r")
+    ends: dict[str, int] = {}
+
+    async def claim() -> None:
+        for job in await line.claim(20 - len(line.running)):
+            ends[job.id] = desk.clock.now_ms + chance.randint(1000, 6000)
+            await line.fill(job.user, 1, caps[job.user], "r")
+
+    for _ in range(400):
+        desk.clock.advance(250)
+        for job in [job for job in line.running if ends[job.id] <= desk.clock.now_ms]:
+            await line.settle(job, 1000)
+            assert line.apart() <= furthest * 4000 + line.in_flight()
+            await claim()
+        await claim()
+    assert sum(line.received.values()) > 80_000
 
 
 async def test_users_get_tokens_by_their_weights(server: Redis) -> None:
@@ -214,6 +254,39 @@ async def test_names_take_turns_by_the_weights_of_those_who_wait_in_each(server:
     assert taken[ALICE] == pytest.approx(20, abs=2)
     assert taken[BOB] == pytest.approx(20, abs=2)
     assert taken["carol"] == pytest.approx(40, abs=2)
+
+
+async def test_a_light_user_waits_beside_many_jobs_as_long_as_beside_five_in_a_full_window(
+    redis: Redis,
+) -> None:
+    async def waits_ms(queued: int) -> list[int]:
+        await redis.flushall()
+        desk = await Desk.open(redis, config(providers={"p": provider(tokens=100_000)}))
+        line = Backlogs(desk, await desk.worker())
+        chance = random.Random(5)
+        asked: dict[str, int] = {}
+        waits: list[int] = []
+        for step in range(400):
+            desk.clock.advance(500)
+            if step < 123:
+                await line.fill(ALICE, 1, 100_000 // 123)
+            elif step == 123:
+                for _ in range(queued):
+                    await line.fill(ALICE, 1, chance.randint(200, 800))
+            elif step % 20 == 0:
+                asked[(await desk.submit(BOB, 1000)).id] = desk.clock.now_ms
+            while taken := await line.claim(20):
+                for job in taken:
+                    await line.settle(job, job.prompt_tokens + job.output_tokens)
+                    if job.user == BOB:
+                        waits.append(desk.clock.now_ms - asked[job.id])
+                    elif step >= 123:
+                        await line.fill(ALICE, 1, chance.randint(200, 800))
+        assert len(waits) >= len(asked) - 1
+        return waits
+
+    few, many = sum(await waits_ms(5)), sum(await waits_ms(500))
+    assert 0 < many <= 1.2 * few
 
 
 async def test_a_light_user_is_not_delayed_by_one_with_five_thousand_jobs(redis: Redis) -> None:

@@ -1,5 +1,7 @@
 """A job too large for what is free of a window is overtaken by smaller ones, but only so far, and never for ever."""
 
+from collections.abc import Iterable
+
 from redis.asyncio import Redis
 
 from jobs.config import Model
@@ -7,16 +9,16 @@ from jobs.record import JobView
 from tests.jobs.builders import ALICE, BOB, MINUTE_MS, SECOND_MS, Desk, Hand, config, provider
 
 CAROL = "carol"
+SMALL = {CAROL, "dan", "eve"}
 STEP_MS = 6 * SECOND_MS
 
 
-async def busy_window(server: Redis) -> tuple[Desk, Hand, JobView]:
+async def busy_window(server: Redis, small: Iterable[str] = SMALL) -> tuple[Desk, Hand, JobView]:
     """A window of 1000 in which a hundred leaves every six seconds, Alice's 900 before it, and small jobs behind her.
 
-    Without bounds the hundreds of Carol would take each place that becomes free, and Alice would never run.
+    Without bounds the hundreds of the small would take each place that becomes free, and Alice would never run.
     """
     desk = await Desk.open(server, config(providers={"p": provider(tokens=1000)}))
-    await desk.user(CAROL)
     hand = await desk.worker()
     for _ in range(10):
         await desk.submit(BOB, tokens=100)
@@ -24,13 +26,15 @@ async def busy_window(server: Redis) -> tuple[Desk, Hand, JobView]:
         desk.clock.advance(STEP_MS)
     desk.clock.advance(2 * SECOND_MS)
     large = await desk.submit(ALICE, tokens=900)
-    for _ in range(20):
-        await desk.submit(CAROL, tokens=100)
+    for user in small:
+        await desk.user(user)
+        for _ in range(20):
+            await desk.submit(user, tokens=100)
     return desk, hand, large
 
 
-async def carols_until(desk: Desk, hand: Hand, large: JobView) -> int:
-    """Tokens that Carol takes before the large job does."""
+async def overtaken_until(desk: Desk, hand: Hand, large: JobView) -> int:
+    """Tokens that others take before the large job does."""
     overtaken = 0
     for _ in range(40):
         for job in await hand.take(20):
@@ -44,11 +48,16 @@ async def carols_until(desk: Desk, hand: Hand, large: JobView) -> int:
 
 async def test_a_large_job_is_overtaken_only_until_as_many_tokens_went_as_it_needs(server: Redis) -> None:
     desk, hand, large = await busy_window(server)
-    assert await carols_until(desk, hand, large) == 900
+    assert await overtaken_until(desk, hand, large) == 900
     after = await hand.take(1)
     desk.clock.advance(MINUTE_MS + 2 * SECOND_MS)
     after += await hand.take(1)
-    assert [job.user for job in after] == [CAROL]
+    assert [job.user in SMALL for job in after] == [True]
+
+
+async def test_one_lane_gets_ahead_of_a_large_job_by_no_more_than_half_of_it(server: Redis) -> None:
+    desk, hand, large = await busy_window(server, [CAROL])
+    assert await overtaken_until(desk, hand, large) == 400
 
 
 async def kept(server: Redis) -> tuple[Desk, Hand, JobView]:
@@ -56,7 +65,7 @@ async def kept(server: Redis) -> tuple[Desk, Hand, JobView]:
     desk, hand, large = await busy_window(server)
     for _ in range(9):
         [job] = await hand.take(20)
-        assert job.user == CAROL
+        assert job.user in SMALL
         await hand.succeed(job)
         desk.clock.advance(STEP_MS)
     desk.clock.advance(STEP_MS)
@@ -72,7 +81,7 @@ async def test_a_worker_that_a_kept_window_leaves_without_a_job_is_told_to_wait(
 async def test_a_kept_window_is_free_again_when_its_job_is_cancelled(server: Redis) -> None:
     desk, hand, large = await kept(server)
     await desk.store.cancel(ALICE, large.id)
-    assert {job.user for job in await hand.take(20)} == {CAROL}
+    assert SMALL & {job.user for job in await hand.take(20)}
 
 
 async def test_a_kept_window_is_free_again_when_its_user_is_at_his_concurrency(server: Redis) -> None:
@@ -82,14 +91,14 @@ async def test_a_kept_window_is_free_again_when_its_user_is_at_his_concurrency(s
     await desk.submit(ALICE, name="n", priority="interactive")
     taken = [job for _ in range(2) for job in await hand.take(20)]
     assert [job.name for job in taken if job.user == ALICE] == ["n"]
-    assert CAROL in {job.user for job in taken}
+    assert SMALL & {job.user for job in taken}
 
 
 async def test_a_kept_window_is_free_again_when_it_can_no_longer_hold_its_job(server: Redis) -> None:
     desk, hand, large = await kept(server)
     await desk.store.publish(config(providers={"p": provider(tokens=899)}))
     desk.clock.advance(3 * STEP_MS)
-    assert {job.user for job in await hand.take(20)} == {CAROL}
+    assert SMALL & {job.user for job in await hand.take(20)}
     error = (await desk.read(large)).error
     assert error is not None
     assert error.code == "job_too_large"
@@ -113,13 +122,14 @@ async def test_another_providers_window_is_not_kept(server: Redis) -> None:
 
 async def test_whatever_name_they_came_through_the_overtakers_count(server: Redis) -> None:
     """The provider's window is kept, so tokens through any of its models count."""
-    desk = await Desk.open(server, config(providers={"p": provider("m", "n", tokens=1000)}))
+    desk = await Desk.open(server, config(providers={"p": provider(*"mnopq", tokens=1000)}))
     hand = await desk.worker()
-    await desk.submit(BOB, tokens=600, name="n")
+    await desk.submit(BOB, tokens=600, name="q")
     await hand.take_one()
     large = await desk.submit(ALICE, tokens=500, name="m")
-    for _ in range(6):
-        await desk.submit(BOB, tokens=100, name="n")
+    # A name may get ahead by half of the large one, so one alone would not be enough.
+    for name in "nnoopp":
+        await desk.submit(BOB, tokens=100, name=name)
     assert len(await hand.take(20)) == 4
     desk.clock.advance(MINUTE_MS + 2 * SECOND_MS)
     taken = await hand.take(20)
@@ -197,3 +207,32 @@ async def test_a_long_lane_of_jobs_that_keep_a_window_does_not_starve_a_larger_o
             served.append(job.id)
             await hand.succeed(job)
     assert larger.id in served[:3]
+
+
+async def test_one_name_gets_ahead_of_a_large_job_by_no_more_than_half_of_it(server: Redis) -> None:
+    desk = await Desk.open(server, config(providers={"p": provider(*"mnq", tokens=1000)}))
+    hand = await desk.worker()
+    await desk.submit(BOB, tokens=600, name="q")
+    await hand.take_one()
+    await desk.submit(ALICE, tokens=500, name="m")
+    for _ in range(6):
+        await desk.submit(BOB, tokens=100, name="n")
+    assert len(await hand.take(20)) == 2
+
+
+async def test_a_job_that_all_pools_refuse_keeps_a_window_of_each(server: Redis) -> None:
+    """Or small ones would overtake it in the second pool without end."""
+    providers = {"p": provider("m", tokens=1000), "q": provider("n", tokens=1000)}
+    desk = await Desk.open(server, config(providers=providers, routes={"r": ("p/m", "q/n")}))
+    for user in (CAROL, "dan"):
+        await desk.user(user)
+    hand = await desk.worker()
+    for _ in range(2):
+        await desk.submit(CAROL, tokens=800, name="r")
+    assert len(await hand.take(2)) == 2
+    await desk.submit(ALICE, tokens=300, name="r")
+    for _ in range(6):
+        await desk.submit(BOB, tokens=50, name="r")
+        await desk.submit("dan", tokens=50, name="r")
+    # Half of 300 for each of the two, though 400 are free.
+    assert sorted(job.user for job in await hand.take(20)) == [BOB] * 3 + ["dan"] * 3
