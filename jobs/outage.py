@@ -6,6 +6,7 @@ from typing import Final
 from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -41,6 +42,9 @@ def outage(error: RedisError) -> str | None:
         return _WORDS["READONLY"]
     if isinstance(error, ConnectionError | TimeoutError):
         return "The job store cannot be reached."
+    if isinstance(error, NoScriptError):
+        # Flushed faster than it was loaded: nothing ran, and the next call loads it again.
+        return _WORDS["BUSY"]
     if isinstance(error, ResponseError):
         text = str(error)
         wrapped = _IN_A_SCRIPT.match(text)

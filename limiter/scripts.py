@@ -31,7 +31,8 @@ _FUNCTION = re.compile(
     r"^((?:local )?function ([\w.]+)\((?:.*\bend\n|.*\n(?:(?!end\b).*\n)*end\n))", re.MULTILINE
 )
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)?")
-_LOADS = 3
+_LOADS = 10
+"""How often a script is loaded for one call: others may flush the cache again and again meanwhile."""
 _COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 
 
