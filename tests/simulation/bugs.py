@@ -34,13 +34,11 @@ class Bug:
     """A bug by what it does wrong. `plant` puts it in until its block ends.
 
     `bend`: for a bug that few schedules come near, the schedules it is hunted in have more of what it needs.
-    `long`: the hunt takes more than a dozen schedules; `make bugs` has time for it.
     """
 
     name: str
     plant: Callable[[], Any]
     bend: Callable[[Plan], Plan] = lambda plan: plan
-    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +249,6 @@ BUGS = (
         "settle does not compare the lease token",
         _lua("if not head or head.lt ~= token then return 'lost' end", "if not head then return 'lost' end"),
         bend=_overtaken_often,
-        long=True,
     ),
     Bug(
         "a put-back does not compare the lease token",
@@ -334,7 +331,6 @@ BUGS = (
     Bug(
         "a job with retry never is sent again after its worker died",
         _lua("if head.rt == 'never' then", "if false then"),
-        long=True,
     ),
     Bug(
         "a recovered attempt gives its window back",
@@ -342,12 +338,10 @@ BUGS = (
             "finish.lost(id, head, now)\n  if head.dw",
             "receipt.settle(now, head.lt, 'given_back') finish.lost(id, head, now)\n  if head.dw",
         ),
-        long=True,
     ),
     Bug(
         "recovery forgets that the job was asked to end",
         _lua("if head.cx then\n    return finish.asked", "if false then\n    return finish.asked"),
-        long=True,
     ),
     Bug(
         "a put-back forgets that the job was asked to end",
@@ -368,7 +362,6 @@ BUGS = (
         "a job that could go is not looked at in a parked lane",
         _lua("if SHARE[class] == nil and", "if SHARE[class] == nil or"),
         bend=_parked_often,
-        long=True,
     ),
     Bug("a worker is told to wait for ever", _lua("if refusal and ms then wait", "if ms then wait")),
     Bug("parked lanes stay parked when a job ends", _lua("lane.unpark(head.u)\n", "")),
@@ -387,7 +380,7 @@ BUGS = (
         _lua("if not receipt.settle(now, id, 'kept')", "if not receipt.settle(now, id, 'given_back')"),
     ),
     Bug("usage is not charged to the window", _lua("late = input + output", "late = 0")),
-    Bug("output is not charged to the window", _lua("late = output\n", "late = 0\n"), long=True),
+    Bug("output is not charged to the window", _lua("late = output\n", "late = 0\n")),
     Bug(
         "a refused request is given back to the window",
         _lua("window.charge(w, slice, -charged, 0)", "window.charge(w, slice, -charged, -1)"),
@@ -404,7 +397,7 @@ BUGS = (
         _lua("if not heard or now - tonumber(heard)", "if true or now - tonumber(heard)"),
         bend=_away_often,
     ),
-    Bug("the window's margin is dropped", _python(jobs.store, "publication", _without_margin), long=True),
+    Bug("the window's margin is dropped", _python(jobs.store, "publication", _without_margin)),
     Bug("the SDK's retries are on", _python(Client, "chat", _sends_again)),
     Bug("a call is sent however late", _python(Client, "chat", _sends_late)),
     Bug(
@@ -416,11 +409,7 @@ BUGS = (
         _python(Client, "chat", _says_nothing_of_sending),
     ),
     Bug("a settle is tried once", _python(Dispatcher, "_keep_trying", _tries_once), bend=_away_often),
-    Bug(
-        "a claim whose answer was lost gets a new number",
-        _python(Claims, "claim", _new_number_each_time),
-        long=True,
-    ),
+    Bug("a claim whose answer was lost gets a new number", _python(Claims, "claim", _new_number_each_time)),
     Bug("the heartbeat is silent", _python(Claims, "renew", _silent_heartbeat)),
     Bug(
         "a drain leaves what it had claimed to its leases",
