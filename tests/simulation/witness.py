@@ -56,7 +56,7 @@ class Watch:
         [stored] = self._world.wire.call(("HGET", f"job:{job_id}", "h"))
         head = json.loads(stored) if stored else {}
         late = head.get("st") != "running" or head.get("lt") != token
-        return self._world.wire.dump() if late else None
+        return self._world.wire.dump(lives=True) if late else None
 
     def after(
         self, process: Process, script: str, arguments: Sequence[Part], reply: Any, noted: object
@@ -243,9 +243,12 @@ class Watch:
     ) -> None:
         job_id, token = str(arguments[2]), str(arguments[3])
         self._world.note(f"{process.name}: {script} of {job_id} under {token} comes too late: {reply!r}")
-        # A key may have come to the end of its life meanwhile, by Valkey's own clock: what is gone is no change.
+        assert isinstance(before, dict)
         after = self._world.wire.dump()
-        if not isinstance(before, dict) or any(before.get(key) != kept for key, kept in after.items()):
+        # What was about to end by Valkey's own clock may have ended meanwhile; nothing else may be gone.
+        lasting = {key for key, (_, left_ms, _) in before.items() if left_ms == -1 or left_ms > 5000}
+        altered = any(key not in before or before[key][::2] != kept[::2] for key, kept in after.items())
+        if altered or not lasting <= after.keys():
             self._world.fail(
                 "fenced", f"a {script} of {job_id} under the old token {token} changed something"
             )
