@@ -37,13 +37,14 @@ async def submitted(ann: Caller, marker: str) -> str:
 
 
 async def until_flowing(system: System, ann: Caller) -> None:
-    """Valkey is well again: soon a job is accepted and sent."""
+    """Valkey is well again: soon a job is accepted and sent; waits for its end too, after which nothing goes on."""
     back_at = time.time()
     marker = system.marker()
-    await submitted(ann, marker)
+    job_id = await submitted(ann, marker)
     took = (await system.until_sent(marker))[0].arrived_at - back_at
     print(f"a job was sent {took:.2f} s after Valkey was back")  # noqa: T201  (a figure that the project promises)
     assert took < BACK_S
+    await ann.end_of(job_id)
 
 
 async def test_while_valkey_is_away_nothing_is_accepted_and_what_was_paid_for_is_kept(start: Start) -> None:

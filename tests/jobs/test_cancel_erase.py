@@ -1,11 +1,10 @@
 """A job that its user no longer wants: ended before it ran, asked to stop while it runs, forgotten when it is over."""
 
-import time
-
 from redis.asyncio import Redis
 
 from jobs.record import State
 from tests.jobs.builders import ALICE, BOB, MINUTE_MS, SECOND_MS, Desk
+from tests.support.subscription import next_message, subscribed
 
 
 async def test_a_queued_job_is_cancelled_at_once_and_its_tokens_are_free(server: Redis) -> None:
@@ -67,16 +66,10 @@ async def test_the_worker_is_told_at_once_each_time_it_is_asked_for(server: Redi
     await desk.submit()
     hand = await desk.worker("w1")
     job = await hand.take_one()
-    async with server.pubsub() as heard:
-        await heard.subscribe("worker:w1")
+    async with subscribed(server, "worker:w1") as heard:
         for _ in range(2):
             await desk.store.cancel(ALICE, job.id)
-        told: list[bytes] = []
-        deadline = time.monotonic() + 5
-        while len(told) < 2 and time.monotonic() < deadline:
-            message = await heard.get_message(ignore_subscribe_messages=True, timeout=0.1)
-            told += [message["data"]] if message else []
-    assert told == [job.id.encode()] * 2
+            assert await next_message(heard) == job.id.encode()
 
 
 async def test_a_claim_tells_of_a_cancel_that_came_before_its_answer(server: Redis) -> None:

@@ -1,12 +1,9 @@
 """The end of a job: the actual usage in place of what was held, once, and only by the worker that has the lease."""
 
-import asyncio
-import time
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 
 from jobs.claims import PoolPause, WindowEffect
 from jobs.config import Retention
@@ -24,6 +21,7 @@ from tests.jobs.builders import (
     provider,
     usage,
 )
+from tests.support.subscription import next_message, subscribed
 
 
 async def running(desk: Desk, user: str = ALICE, tokens: int = 100, **fields: Any) -> tuple[Hand, ClaimedJob]:
@@ -293,23 +291,9 @@ async def test_a_job_that_expired_while_it_ran_ends_so(server: Redis) -> None:
 async def test_the_end_of_a_job_is_published(server: Redis) -> None:
     desk = await Desk.open(server)
     hand, job = await running(desk)
-    async with server.pubsub() as heard:
-        await heard.subscribe("done")
+    async with subscribed(server, "done") as heard:
         await hand.succeed(job)
-        assert await next_message(heard) == job.id
+        assert await next_message(heard) == job.id.encode()
         cancelled = await desk.submit()
         await desk.store.cancel(ALICE, cancelled.id)
-        assert await next_message(heard) == cancelled.id
-
-
-async def next_message(heard: PubSub) -> str:
-    """The next message of a subscription, within a deadline."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        message = await heard.get_message(ignore_subscribe_messages=True, timeout=0.1)
-        if message is not None:
-            data = message["data"]
-            assert isinstance(data, bytes)
-            return data.decode()
-        await asyncio.sleep(0)
-    raise AssertionError("nothing was published")
+        assert await next_message(heard) == cancelled.id.encode()

@@ -22,6 +22,7 @@ from jobs.users import (
     Users,
     is_user_name,
 )
+from tests.support.subscription import next_message, subscribed
 from tests.support.valkey import running_valkey
 
 LATER_MS = 1_900_000_000_000
@@ -56,18 +57,11 @@ async def server_now_ms(server: Redis) -> int:
 async def told(server: Redis) -> AsyncIterator[list[str]]:
     """The ids that were published within the block."""
     heard: list[str] = []
-    async with server.pubsub() as pubsub:
-        await pubsub.subscribe(keys.KEYS_CHANGED)
-        await pubsub.get_message(timeout=5)
+    async with subscribed(server, keys.KEYS_CHANGED) as pubsub:
         yield heard
         await server.publish(keys.KEYS_CHANGED, "end")
-        async with asyncio.timeout(5):
-            while True:
-                message = await pubsub.get_message(timeout=1)
-                if message is not None and message["data"] == b"end":
-                    return
-                if message is not None:
-                    heard.append(message["data"].decode())
+        while (message := await next_message(pubsub)) != b"end":
+            heard.append(message.decode())
 
 
 async def use_is_noted(users: Users, server: Redis, key_id: str) -> bool:
@@ -366,17 +360,10 @@ async def test_making_ending_and_revoking_a_key_is_told_to_whoever_has_it_in_a_c
 
 async def test_a_key_is_out_of_reach_before_its_revocation_is_told(users: Users, server: Redis) -> None:
     await users.put_key(a_key(), tier="free")
-    async with server.pubsub() as pubsub:
-        await pubsub.subscribe(keys.KEYS_CHANGED)
-        await pubsub.get_message(timeout=5)
-
+    async with subscribed(server, keys.KEYS_CHANGED) as pubsub:
         revoking = asyncio.create_task(users.revoke_key("k1"))
-        message = None
-        async with asyncio.timeout(5):
-            while message is None:
-                message = await pubsub.get_message(timeout=1)
 
-        assert message["data"] == b"k1"
+        assert await next_message(pubsub) == b"k1"
         assert await users.key("k1") is None
         assert await revoking
 
