@@ -5,7 +5,6 @@ and everything behind this step works with the parts, never with the text again.
 """
 
 import re
-import unicodedata
 from typing import Final
 
 from jobs.egress.policy import Policy
@@ -26,7 +25,8 @@ def parse(url: str, policy: Policy) -> Target | Refused:
     """
     if len(url) > URL_MAX_CHARS:
         return Refused("too_long", f"has more than {URL_MAX_CHARS} characters")
-    if "\\" in url or any(_is_blank(character) for character in url):
+    # Not printable: controls, surrogates, what is unassigned or invisible, and every space but the usual one.
+    if "\\" in url or " " in url or not url.isprintable():
         return Refused("characters", "has a backslash, a space or an invisible character; percent-encode it")
     if "#" in url:
         return Refused("fragment", "has a fragment (#…), which is never sent; leave it out")
@@ -50,7 +50,3 @@ def parse(url: str, policy: Policy) -> Target | Refused:
     path = parts["path"] if parts["path"].startswith("/") else f"/{parts['path']}"
     target = Target(scheme, host, port, path)
     return policy.refuse(target) or target
-
-
-def _is_blank(character: str) -> bool:
-    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn")

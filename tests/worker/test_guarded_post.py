@@ -37,6 +37,23 @@ async def test_the_request_is_sent_as_given_with_the_names_host() -> None:
         assert 0 < delivered.duration_s < 15
 
 
+async def test_head_and_body_go_out_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces: list[bytes] = []
+    send = socket.socket.send
+
+    def told(to: socket.socket, data: bytes) -> int:
+        pieces.append(bytes(data))
+        return send(to, data)
+
+    monkeypatch.setattr(socket.socket, "send", told)
+    async with Receiver(OK) as receiver, Sender(allowing(receiver)) as sender:
+        for _ in range(2):
+            await sender.delivered(receiver.url)
+
+    sent = [piece for piece in pieces if piece != OK]
+    assert [piece.startswith(b"POST ") and piece.endswith(BODY) for piece in sent] == [True, True]
+
+
 @pytest.mark.parametrize("status", [200, 204, 304, 400, 410, 500, 599, 999])
 async def test_every_status_is_an_answer(status: int) -> None:
     answer = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode()

@@ -8,6 +8,7 @@ import errno
 import os
 import ssl
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, zip_longest
 from typing import Final
 
@@ -136,14 +137,23 @@ class _Sockets(httpcore2.AnyIOBackend):
 
 
 class _BoundedStream(httpcore2.AsyncNetworkStream):
-    """A stream of which, after each write, `max_bytes` can be read (what TLS itself sends does not count)."""
+    """A stream of which, after each write, `max_bytes` can be read (what TLS itself sends does not count).
+
+    What is written goes out with the next read, so that the head of a request and its body are one packet.
+    """
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, max_bytes: int) -> None:
         self._stream = stream
         self._max_bytes = max_bytes
         self._left_bytes = max_bytes
+        self._unsent = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 (as above)
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            # As httpcore2 does it: who hangs up in the middle of a request may have answered before.
+            with suppress(httpcore2.WriteError):
+                await self._stream.write(unsent, timeout)
         if self._left_bytes == 0:
             raise AnswerTooLargeError
         data = await self._stream.read(min(max_bytes, self._left_bytes), timeout)
@@ -152,7 +162,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 (as above)
         self._left_bytes = self._max_bytes
-        await self._stream.write(buffer, timeout)
+        self._unsent += buffer
 
     async def start_tls(
         self,

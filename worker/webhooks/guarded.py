@@ -122,7 +122,7 @@ class GuardedClient:
             raise _refusal(target)
         request = _request(target, body, headers)
         # With the policy and the proxy, so that no connection outlives what let it through.
-        key = (policy, proxy, target.scheme, target.host, target.port)
+        key = (target.port, target.host.text, target.scheme, policy, proxy)
         kept = await self._kept.take(key)
         if kept is not None:
             try:
