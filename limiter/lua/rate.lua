@@ -17,19 +17,12 @@ local function block(user, until_ms, now)
   redis.call('SET', rate.block_key(user), int(until_ms), 'PX', int(until_ms - now))
 end
 
--- The ms until which the user is blocked, or nil. After the clock was set back, or the block was shortened, it lasts no
--- longer than from now on, but until all that was counted before it has left.
+-- The ms until which the user is blocked, 0 if he is not, and what is stored of it. After the clock was set back, or the
+-- block was shortened, it lasts no longer than from now on, but until all that was counted before it has left.
 local function blocked_until(user, limits, now)
-  local stored = number(redis.call('GET', rate.block_key(user)))
-  if not stored then return nil end
-  if stored <= now then
-    redis.call('DEL', rate.block_key(user))
-    return nil
-  end
-  local latest = now + math.max(limits.block, limits.window)
-  if stored <= latest then return stored end
-  block(user, latest, now)
-  return latest
+  local stored = number(redis.call('GET', rate.block_key(user))) or 0
+  if stored <= now then return 0, stored end
+  return math.min(stored, now + math.max(limits.block, limits.window)), stored
 end
 
 -- After the clock was set back: what was counted later than now counts as of now.
@@ -45,22 +38,38 @@ local function count_as_of(key, now, window)
   if later > 0 then redis.call('PEXPIRE', key, int(window)) end
 end
 
+-- How many of these requests were sent at `start` or before: of a sorted list the last few, so that the search goes
+-- from its end in steps that double, and then halve.
+local function gone_by(start, key, count)
+  local gone, step = 0, 1
+  local function left(places)
+    return places <= count and tonumber(redis.call('LINDEX', key, int(-places))) <= start
+  end
+  while left(gone + step) do
+    gone, step = gone + step, step * 2
+  end
+  while step > 1 do
+    step = step / 2
+    if left(gone + step) then gone = gone + step end
+  end
+  return gone
+end
+
 -- limits: {limit, window, block, per_day}, each in requests or ms, nil for unlimited.
--- Forgets what is older than the window. Answers the state without counting anything:
--- {limit, remaining, reset = ms until all are free again, blocked = ms until which}
+-- Answers the state without counting anything, and changes nothing: whoever polls can be told on a read-only server.
+-- {limit, remaining, reset = ms until all are free again, blocked = ms until which}, and for rate.hit what is stored of
+-- the block, and how many requests have gone.
 function rate.view(user, limits, now)
-  local view = {limit = limits.limit, remaining = nil, reset = 0, blocked = blocked_until(user, limits, now) or 0}
+  local blocked, stored = blocked_until(user, limits, now)
+  local view = {limit = limits.limit, remaining = nil, reset = 0, blocked = blocked, stored = stored, gone = 0}
   if limits.limit then
     local key = rate.key(user)
-    count_as_of(key, now, limits.window)
-    local oldest = redis.call('LINDEX', key, -1)
-    while oldest and tonumber(oldest) <= now - limits.window do
-      redis.call('RPOP', key)
-      oldest = redis.call('LINDEX', key, -1)
-    end
     local count = redis.call('LLEN', key)
-    view.remaining = math.max(0, limits.limit - count)
-    if count > 0 then view.reset = math.max(0, tonumber(redis.call('LINDEX', key, 0)) + limits.window - now) end
+    view.gone = gone_by(now - limits.window, key, count)
+    view.remaining = math.max(0, limits.limit - (count - view.gone))
+    if count > view.gone then
+      view.reset = math.min(tonumber(redis.call('LINDEX', key, 0)) - now, 0) + limits.window
+    end
   end
   if view.blocked > 0 then
     view.remaining = 0
@@ -69,10 +78,22 @@ function rate.view(user, limits, now)
   return view
 end
 
+-- Makes what is stored what the view has told.
+local function keep(user, limits, now, view)
+  if view.blocked == 0 and view.stored > 0 then redis.call('DEL', rate.block_key(user)) end
+  if view.blocked ~= 0 and view.blocked < view.stored then block(user, view.blocked, now) end
+  if limits.limit then
+    local key = rate.key(user)
+    if view.gone > 0 then redis.call('LTRIM', key, 0, int(-view.gone - 1)) end
+    count_as_of(key, now, limits.window)
+  end
+end
+
 -- Counts one request, or refuses it: allowed, wait in ms, view. A refusal while blocked never lengthens the block.
 -- The wait is until both limits have room.
 function rate.hit(user, limits, now)
   local view = rate.view(user, limits, now)
+  keep(user, limits, now, view)
   local day_key, day_wait = rate.day_key(user, day_of(now)), 0
   if limits.per_day and (number(redis.call('GET', day_key)) or 0) >= limits.per_day then
     day_wait = midnight_after(now) - now

@@ -90,6 +90,7 @@ async def test_a_server_that_takes_no_writes_is_changed_by_nothing(
     redis: Redis, tmp_path: Path, breaks: str
 ) -> None:
     desk, hand, running = await scene(redis)
+    limited = await desk.submit(LIMITED)
     before = await desk.snapshot()
     in_the_way = tmp_path / "dump.rdb"
 
@@ -102,6 +103,15 @@ async def test_a_server_that_takes_no_writes_is_changed_by_nothing(
                     return
                 await asyncio.sleep(0.01)
 
+    def what_is_read() -> list[Awaitable[object]]:
+        return [
+            desk.store.read(LIMITED, limited.id),
+            desk.store.read(ALICE, running[0].id),
+            desk.store.list(LIMITED, limit=9, after=None, status=None, custom_id=None),
+            desk.store.limits(LIMITED),
+        ]
+
+    seen = [await view for view in what_is_read()]
     if breaks == "read-only":
         await redis.replicaof("127.0.0.1", "1")
     elif breaks == "no replicas":
@@ -124,6 +134,7 @@ async def test_a_server_that_takes_no_writes_is_changed_by_nothing(
         with pytest.raises(RedisError) as raised:
             await change()
         assert outage(raised.value) is not None
+    assert [await view for view in what_is_read()] == seen
     assert await desk.snapshot() == before
 
     if breaks == "read-only":

@@ -44,7 +44,7 @@ BUGS = (
     Bug(
         "asking lengthens a block",
         "if view.blocked > 0 then return false, math.max(day_wait, view.blocked - now), view end",
-        "if view.blocked > 0 then block(user, now + math.max(1, limits.block), now) "
+        "if view.blocked > 0 then block(user, now + math.max(60000, limits.block), now) "
         "return false, math.max(day_wait, view.blocked - now), view end",
         (rate.asking_does_not_lengthen_a_block,),
         (RateMachine,),
@@ -58,15 +58,28 @@ BUGS = (
     ),
     Bug(
         "a request is kept one ms longer than the window",
-        "tonumber(oldest) <= now - limits.window",
-        "tonumber(oldest) < now - limits.window",
+        "redis.call('LINDEX', key, int(-places))) <= start",
+        "redis.call('LINDEX', key, int(-places))) < start",
         (rate.a_request_leaves_after_exactly_the_window,),
         (RateMachine,),
     ),
     Bug(
+        "of many that have left the window some still count",
+        "  while step > 1 do\n    step = step / 2\n",
+        "  while false do\n",
+        (rate.many_leave_at_once,),
+        (RateMachine,),
+    ),
+    Bug(
+        "what has left the window is kept",
+        "redis.call('LTRIM', key, 0, int(-view.gone - 1))",
+        "redis.call('LLEN', key)",
+        (rate.many_leave_at_once,),
+    ),
+    Bug(
         "the window of requests is a fixed minute",
-        "while oldest and tonumber(oldest) <= now - limits.window do",
-        "while oldest and tonumber(oldest) < now - now % limits.window do",
+        "gone_by(now - limits.window, key, count)",
+        "gone_by(now - now % limits.window - 1, key, count)",
         (rate.no_edge_lets_twice_the_limit_through,),
         (RateMachine,),
     ),
@@ -85,8 +98,8 @@ BUGS = (
     ),
     Bug(
         "a block outlives a clock that was set back",
-        "if stored <= latest then return stored end",
-        "if stored then return stored end",
+        "return math.min(stored, now + math.max(limits.block, limits.window)), stored",
+        "return stored, stored",
         (rate.a_clock_set_back_lengthens_no_block,),
         (RateMachine,),
     ),

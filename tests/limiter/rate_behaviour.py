@@ -77,6 +77,20 @@ def a_request_leaves_after_exactly_the_window(rig: Rig) -> None:
     _hits(rig, THREE, 1)
 
 
+def many_leave_at_once(rig: Rig) -> None:
+    for gone in (*range(10), 15, 16, 17, 31, 32, 40):
+        rig.client.delete("rate:ana")
+        limits = RequestLimits(limit=40)
+        _hits(rig, limits, gone)
+        rig.now += MINUTE_MS // 2
+        _hits(rig, limits, 40 - gone)
+        rig.now += MINUTE_MS // 2
+        if gone:
+            assert rig.hit(limits).remaining == gone - 1
+        assert rig.client.llen("rate:ana") == 40 - gone + (gone > 0)
+        rig.now += MINUTE_MS
+
+
 def no_edge_lets_twice_the_limit_through(rig: Rig) -> None:
     rig.now += MINUTE_MS - 1
     _hits(rig, THREE, 3)
