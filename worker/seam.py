@@ -105,10 +105,9 @@ class ClaimingWorker(Worker):
         if self._asking is None:
             # Of a claim that is repeated, the first may have taken the jobs.
             self._asked_at = self.loop.time()
-        self._asking = self.loop.create_task(self._claims.claim(self._sequence, free))
+        self._asking = self._ask(free)
         try:
-            # The end of a drain must not cut it off: it takes jobs all the same.
-            claim = await asyncio.shield(self._asking)
+            claim = await _answer(self._asking)
         except (RedisError, EpochChanged) as error:
             # Asked again under the same number: jobs of an answer that was lost are not.
             wait_s = RECONNECT_S[min(self._failures, len(RECONNECT_S) - 1)]
@@ -124,6 +123,12 @@ class ClaimingWorker(Worker):
         if len(claim.jobs) < free and not self.burst:
             await self._sleep(claim.wait_ms / 1000)
 
+    def _ask(self, slots: int) -> "asyncio.Task[Claim]":
+        asking = self.loop.create_task(self._claims.claim(self._sequence, slots))
+        # A failure that nobody waits for any more, since a drain has ended, is none of a task: it is asked again.
+        asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        return asking
+
     async def _start(self, job: ClaimedJob, asked_at: float) -> None:
         await self.sem.acquire()
         self.job_counter += 1
@@ -136,10 +141,10 @@ class ClaimingWorker(Worker):
         """Jobs that were claimed and never started go back unsent; False: Redis could not be told so yet."""
         if self._asking is not None and self._asking.done():
             # Its answer was lost, or not waited for: asked for no slots, the same number only tells what it took.
-            self._asking = self.loop.create_task(self._claims.claim(self._sequence, 0))
+            self._asking = self._ask(0)
         try:
             if self._asking is not None:
-                claim = await asyncio.shield(self._asking)
+                claim = await _answer(self._asking)
                 self._claimed |= {job.token: (job, self._asked_at) for job in claim.jobs}
                 self._asking = None
             for token, (job, _) in list(self._claimed.items()):
@@ -215,3 +220,9 @@ class ClaimingWorker(Worker):
                 del self.tasks[token]
                 if not task.cancelled() and (error := task.exception()) is not None:
                     log.error("a job's task failed", exc_info=error)
+
+
+async def _answer(asking: "asyncio.Task[Claim]") -> Claim:
+    """What a claim is told. The end of a drain must not cut it off: it takes jobs all the same."""
+    await asyncio.wait([asking])
+    return asking.result()

@@ -1,7 +1,7 @@
 -- due: works off what is due by time, a bounded number at once: part of every claim, and called by itself each second
 -- by every process, so that nothing waits for a free slot or for the first worker to exist. Any of it may be repeated.
 -- State
---   heartbeat   ms at which any worker was last heard;  grace  the heartbeat after whose silence leases got another period
+--   heartbeat   ms at which any worker was last heard;  grace  the heartbeat after which there was a silence
 -- @use record
 -- @use lane
 -- @use wake
@@ -55,15 +55,18 @@ local function recover(id, head, now)
 end
 
 -- An outage of Redis is not the death of its workers: when nobody was heard for half a lease, though each renews every third
--- of one, all leases get one more period before any is recovered, so that answers already paid for can be settled.
+-- of one, that time counts for no lease. Whoever lives has left what was left before, two thirds of a lease, to be heard and
+-- to settle answers already paid for; who is dead is found that much later, and no more: a silence is told once.
 local function silent(now, lease_ms)
   local heard = redis.call('GET', key.HEARTBEAT)
-  if not heard or now - tonumber(heard) <= lease_ms / 2 or redis.call('GET', key.GRACE) == heard then return false end
-  redis.call('SET', key.GRACE, heard, 'PX', int(2 * lease_ms))
-  for _, lease in ipairs(redis.call('ZRANGE', key.LEASES, 0, -1)) do
-    redis.call('ZADD', key.LEASES, int(now + lease_ms), lease)
+  local passed = heard and now - tonumber(heard) or 0
+  if passed <= lease_ms / 2 or redis.call('GET', key.GRACE) == heard then return false end
+  redis.call('SET', key.GRACE, heard)
+  for _, leases in ipairs({key.LEASES, key.DELIVERY_LEASES}) do
+    for _, lease in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
+      redis.call('ZINCRBY', leases, int(passed), lease)
+    end
   end
-  outbox.extend(now, lease_ms)
   return true
 end
 

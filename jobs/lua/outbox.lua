@@ -315,10 +315,3 @@ function outbox.work_off(now, silent)
     end
   end
 end
-
--- Leases get one more period: nobody could renew them.
-function outbox.extend(now, lease_ms)
-  for _, lease in ipairs(redis.call('ZRANGE', key.DELIVERY_LEASES, 0, -1)) do
-    redis.call('ZADD', key.DELIVERY_LEASES, int(now + lease_ms), lease)
-  end
-end

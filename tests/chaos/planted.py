@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -53,10 +54,6 @@ def outcome_dropped_without_redis() -> None:
             return False
 
     Dispatcher._keep_trying = once  # type: ignore[method-assign]  # what is planted has to replace it
-
-
-def no_fencing() -> None:
-    _in_scripts("settle", "if not head or head.lt ~= token then", "if not head then")
 
 
 def claim_numbered_anew() -> None:
@@ -133,27 +130,6 @@ def refused_submissions_stay() -> None:
     Retractions.work = nothing  # type: ignore[method-assign]  # what is planted has to replace it
 
 
-def no_recovery() -> None:
-    _in_scripts("sweep", "or silent(now, lease_ms) then return end", "or true then return end")
-
-
-def outage_counts_as_death() -> None:
-    known = "if redis.call('EXISTS', key.GRACE) == 1 then return false end"
-    _in_scripts("sweep", known, "if true then return false end")
-
-
-def epoch_ignored() -> None:
-    _in_scripts("submit", "if known == '' or redis.call('GET', key.EPOCH) == known then", "if true then")
-
-
-def full_server_refuses_settling() -> None:
-    _in_scripts("settle", "redis.call('DEL', 'nothing')", "")
-
-
-def settling_again_charges_again() -> None:
-    _in_scripts("settle", "if head.st ~= 'running' then return 'settled' end", "")
-
-
 def readiness_writes_nothing() -> None:
     from jobs.store import JobStore
 
@@ -195,34 +171,6 @@ def deaf_after_a_cut() -> None:
     Subscription._hear = once  # type: ignore[method-assign]  # what is planted has to replace it
 
 
-PLANTS: Final[dict[str, Callable[[], None]]] = {
-    plant.__name__: plant
-    for plant in (
-        sdk_retries,
-        heartbeat_of_a_hung_loop,
-        outcome_dropped_without_redis,
-        no_fencing,
-        claim_numbered_anew,
-        worker_exits_without_redis,
-        worker_dies_of_its_first_question,
-        no_drain,
-        drain_spends_an_attempt,
-        submitted_again_under_a_new_id,
-        refused_submissions_stay,
-        no_recovery,
-        outage_counts_as_death,
-        epoch_ignored,
-        full_server_refuses_settling,
-        settling_again_charges_again,
-        readiness_writes_nothing,
-        clock_of_the_process_counts,
-        api_holds_on_to_who_waits,
-        redis_errors_are_500,
-        deaf_after_a_cut,
-    )
-}
-
-
 def _in_scripts(name: str, old: str, new: str) -> None:
     """Replaces some text in all scripts that have it; the script `name` must."""
     from limiter import scripts
@@ -235,6 +183,46 @@ def _in_scripts(name: str, old: str, new: str) -> None:
         return text.replace(old, new)
 
     scripts.compose = changed
+
+
+IN_SCRIPTS: Final[dict[str, tuple[str, str, str]]] = {
+    "no_fencing": ("settle", "if not head or head.lt ~= token then", "if not head then"),
+    "no_recovery": ("sweep", "or silent(now, lease_ms) then return end", "or true then return end"),
+    "outage_counts_as_death": (
+        "sweep",
+        "local passed = heard and now - tonumber(heard) or 0",
+        "local passed = 0",
+    ),
+    "epoch_ignored": (
+        "submit",
+        "if known == '' or redis.call('GET', key.EPOCH) == known then",
+        "if true then",
+    ),
+    "full_server_refuses_settling": ("settle", "redis.call('DEL', 'nothing')", ""),
+    "settling_again_charges_again": ("settle", "if head.st ~= 'running' then return 'settled' end", ""),
+}
+"""Bugs of scripts: a script that has the text, the text, and what takes its place in all scripts that have it."""
+
+PLANTS: Final[dict[str, Callable[[], None]]] = {
+    plant.__name__: plant
+    for plant in (
+        sdk_retries,
+        heartbeat_of_a_hung_loop,
+        outcome_dropped_without_redis,
+        claim_numbered_anew,
+        worker_exits_without_redis,
+        worker_dies_of_its_first_question,
+        no_drain,
+        drain_spends_an_attempt,
+        submitted_again_under_a_new_id,
+        refused_submissions_stay,
+        readiness_writes_nothing,
+        clock_of_the_process_counts,
+        api_holds_on_to_who_waits,
+        redis_errors_are_500,
+        deaf_after_a_cut,
+    )
+} | {bug: partial(_in_scripts, *change) for bug, change in IN_SCRIPTS.items()}
 
 
 class Hang:

@@ -318,14 +318,14 @@ def _deliveries(found: Kept) -> None:
 
 AT_REST_NEVER = (
     "holds", "leases", "receipts", "due", "expiries", "lane", "turns", "parked", "midnight", "queue", "backlog",
-    "crowded", "fair:ready", "fair:weights", "fair:weight", "cancels", "asleep", "wake", "workers", "grace",
+    "crowded", "fair:ready", "fair:weights", "fair:weight", "cancels", "asleep", "wake", "workers",
     "outbox:waiting", "outbox:lanes", "outbox:leases", "outbox:ends", "outbox:sending",
 )  # fmt: skip
 """Keys that no job leaves behind once all have ended and what their calls may be charged is known."""
 
 WITHOUT_EXPIRY = (
-    "config", "endpoint", "endpoints", "epoch", "figures", "heartbeat", "learned", "pace", "scaling", "sequence",
-    "signing", "slices", "subscriptions", "user", "users", "window",
+    "config", "endpoint", "endpoints", "epoch", "figures", "grace", "heartbeat", "learned", "pace", "scaling",
+    "sequence", "signing", "slices", "subscriptions", "user", "users", "window",
 )  # fmt: skip
 """Keys that stay: the configuration, users, and a bounded number that do not grow with the jobs."""
 

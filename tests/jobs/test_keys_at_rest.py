@@ -87,7 +87,6 @@ async def test_when_every_job_has_ended_only_what_expires_and_what_is_documented
     await hand.claims.goodbye()
     desk.clock.advance(3 * MINUTE_MS)
     await desk.store.sweep()
-    await server.delete("grace")  # it goes by the server's own clock
     await check_at_rest(server)
 
 

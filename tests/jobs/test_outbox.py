@@ -266,7 +266,7 @@ async def test_leases_run_on_while_they_are_renewed_and_an_outage_is_no_death(se
         renewal = await hand.claims.renew([], slots=1, deliveries=[mine])
         assert renewal.lost == ()
         await desk.store.sweep()
-    # Nobody is heard for longer than a lease: that is an outage of Redis, and each gets one more period.
+    # Nobody is heard for longer than a lease: that is an outage of Redis, and counts for no lease.
     desk.clock.advance(2 * LEASE_MS)
     await desk.store.sweep()
     assert await sender.settle(held)

@@ -148,20 +148,76 @@ async def silence(desk: Desk, ms: int) -> None:
     desk.clock.advance(ms)
 
 
-async def test_after_a_silence_of_all_workers_every_lease_gets_one_more_period(server: Redis) -> None:
+async def test_a_silence_of_all_workers_counts_for_no_lease(server: Redis) -> None:
     desk = await Desk.open(server)
     hand, job = await dead(desk)
     other = await desk.worker()
     await desk.submit()
-    await hand.renew(job)
     desk.clock.advance(SECOND_MS)
     later = await other.take_one()
-    await silence(desk, LEASE_MS - 500)
+    before = await desk.scores("leases")
+    await silence(desk, LEASE_MS)
     await desk.store.sweep()
-    desk.clock.advance(LEASE_MS - 1)
-    await desk.store.sweep()
+    leases = {lease: ends_ms + LEASE_MS for lease, ends_ms in before.items()}
+    assert await desk.scores("leases") == leases
+    # Time passed for nobody, whoever is heard first: who lives has what was left, and it is not told again.
+    desk.clock.advance(LEASE_MS - SECOND_MS - 1)
+    await other.renew()
+    assert await desk.scores("leases") == leases
     assert await hand.succeed(job)
     assert await other.succeed(later)
+
+
+async def test_a_worker_that_died_before_a_silence_is_found_that_much_later(server: Redis) -> None:
+    """The last moment of its lease is not worth another one."""
+    desk = await Desk.open(server)
+    _, job = await dead(desk)
+    other = await desk.worker()
+    for _ in range(3):
+        desk.clock.advance(LEASE_MS // 3 - 1)
+        await other.renew()
+    await silence(desk, LEASE_MS)
+    await other.renew()
+    desk.clock.advance(3)
+    await desk.store.sweep()
+    assert await desk.state(job) is State.QUEUED
+
+
+@pytest.mark.parametrize("silence_ms", [LEASE_MS // 2 + 1, LEASE_MS, 10 * LEASE_MS])
+async def test_after_a_silence_whoever_lives_has_two_thirds_of_a_lease_to_be_heard(
+    server: Redis, silence_ms: int
+) -> None:
+    desk = await Desk.open(server)
+    await desk.submit()
+    hand, job = await dead(desk)
+    other = await desk.worker()
+    also = await other.take_one()
+    # It was due for the next renewal when everything stopped, the other one has just been heard.
+    desk.clock.advance(LEASE_MS // 3)
+    await other.renew(also)
+    await silence(desk, silence_ms)
+    await other.renew(also)
+    desk.clock.advance(LEASE_MS * 2 // 3 - 1)
+    await desk.store.sweep()
+    assert await hand.succeed(job)
+    assert await other.succeed(also)
+
+
+async def test_jobs_of_workers_that_are_all_dead_are_found_once_however_many_they_are(server: Redis) -> None:
+    """What one sweep leaves for the next is not taken for another silence."""
+    desk = await Desk.open(server)
+    for _ in range(60):
+        await desk.submit()
+    await (await desk.worker()).take(60)
+    await silence(desk, LEASE_MS)
+    await desk.store.sweep()
+    await silence(desk, LEASE_MS)
+    await desk.store.sweep()
+    assert len(await desk.scores("leases")) == 10
+    # Longer than any process remembers anything.
+    await silence(desk, 3 * LEASE_MS)
+    await desk.store.sweep()
+    assert await desk.scores("leases") == {}
 
 
 async def test_a_silence_of_several_heartbeats_is_enough(server: Redis) -> None:

@@ -72,6 +72,13 @@ def _away_often(plan: Plan) -> Plan:
     return replace(plan, answer_s=8.0, faults=replace(plan.faults, outages=4, kills=0, clock_steps=0))
 
 
+def _dying_while_away(plan: Plan) -> Plan:
+    """Workers die while calls run on for long, and Redis is away."""
+    return replace(
+        plan, answer_s=8.0, workers=plan.workers[:2], faults=replace(plan.faults, outages=4, kills=4)
+    )
+
+
 def _throttled_often(plan: Plan) -> Plan:
     """Providers with few requests a minute, which refuse many."""
     few = {
@@ -394,8 +401,21 @@ BUGS = (
     ),
     Bug(
         "leases end while Redis is away",
-        _lua("if not heard or now - tonumber(heard)", "if true or now - tonumber(heard)"),
+        _lua("local passed = heard and now - tonumber(heard) or 0", "local passed = 0"),
         bend=_away_often,
+    ),
+    Bug(
+        "an outage is worth a whole period to every lease",
+        _lua(
+            "redis.call('ZINCRBY', leases, int(passed), lease)",
+            "redis.call('ZADD', leases, int(now + lease_ms), lease)",
+        ),
+        bend=_dying_while_away,
+    ),
+    Bug(
+        "an outage counts again for as long as nobody is heard",
+        _lua("or redis.call('GET', key.GRACE) == heard then", "then"),
+        bend=_dying_while_away,
     ),
     Bug("the window's margin is dropped", _python(jobs.store, "publication", _without_margin)),
     Bug("the SDK's retries are on", _python(Client, "chat", _sends_again)),

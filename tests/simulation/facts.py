@@ -9,7 +9,7 @@ from tests.simulation.world import Process
 
 @dataclass(slots=True)
 class Turn:
-    """One claim of a job, at `claimed_at` (simulated seconds).
+    """One claim of a job, at `claimed_at` (simulated seconds); `leased_until_ms`: when its lease ends at the latest.
 
     `repeated`: how often the worker has asked for it again, since the answer was lost.
     `closed_by`: 'settle' or 'retry', '' while it runs or if its lease was lost.
@@ -21,6 +21,7 @@ class Turn:
     process: Process
     claimed_at: float
     day: str
+    leased_until_ms: int
     repeated: int = 0
     closed_by: str = ""
     how: str = ""

@@ -35,6 +35,7 @@ class Watch:
         self._keys: dict[tuple[str, str], str] = {}
         self._claims: dict[tuple[str, str], tuple[set[str], int]] = {}
         self._paused_until: dict[str, tuple[int, bool]] = {}
+        self._heard_ms: int | None = None
 
     def overtaken(self, process: Process) -> bool:
         """Whether a job that the process had claimed and not given up runs elsewhere."""
@@ -62,6 +63,8 @@ class Watch:
         self, process: Process, script: str, arguments: Sequence[Part], reply: Any, noted: object
     ) -> None:
         now = int(arguments[0 if script == "publish" else 1]) if script not in _WITHOUT_TIME else 0
+        if script in ("claim", "renew", "sweep"):
+            self._silence(script, arguments, now)
         match script:
             case "submit":
                 self._submitted(arguments, reply, now)
@@ -73,7 +76,7 @@ class Watch:
                 else:
                     self._came_late(process, script, arguments, reply, noted)
             case "renew":
-                self._renewed(arguments, reply)
+                self._renewed(arguments, reply, now)
             case "cancel":
                 self._cancelled(arguments, reply, now)
             case "erase":
@@ -207,7 +210,9 @@ class Watch:
                 self._world.fail("paused", f"{job_id} was claimed for {pool}, which is paused until {until}")
             if alarm:
                 self._paused_until[pool] = (now + FIRST_PROBE_MS, True)
-            self.turns[token] = Turn(token, pool, process, self._world.loop.now_s, day_of(now))
+            self.turns[token] = Turn(
+                token, pool, process, self._world.loop.now_s, day_of(now), now + self._world.plan.lease_ms
+            )
             job.turns.append(self.turns[token])
 
     def _closed(self, script: str, arguments: Sequence[Part], reply: Any, now: int) -> None:
@@ -253,11 +258,33 @@ class Watch:
                 "fenced", f"a {script} of {job_id} under the old token {token} changed something"
             )
 
-    def _renewed(self, arguments: Sequence[Part], reply: Any) -> None:
+    def _silence(self, script: str, arguments: Sequence[Part], now: int) -> None:
+        """Leases run on by as long as nobody was heard, and no more."""
+        plan, passed = self._world.plan, 0 if self._heard_ms is None else now - self._heard_ms
+        if passed > plan.lease_ms / 2:
+            slack_ms = plan.clock_slack_s * 1000
+            renewed = {str(lease).encode() for lease in arguments[6:]} if script == "renew" else set()
+            [kept] = self._world.wire.call(("ZRANGE", "leases", 0, -1, "WITHSCORES"))
+            for lease, ends_ms in kept:
+                turn = self.turns.get(lease.decode().split(" ", 1)[1])
+                if turn is None or lease in renewed:
+                    continue
+                if int(ends_ms) > turn.leased_until_ms + passed + slack_ms:
+                    over_ms = int(ends_ms) - turn.leased_until_ms
+                    self._world.fail("leases", f"{turn.token} got {over_ms} ms for a silence of {passed} ms")
+        if script != "sweep":
+            self._heard_ms = now
+            if passed > plan.lease_ms / 2:
+                for turn in self.turns.values():
+                    turn.leased_until_ms += passed
+
+    def _renewed(self, arguments: Sequence[Part], reply: Any, now: int) -> None:
         lost = {token.decode() for token in reply[0]}
         for lease in arguments[6:]:
             job_id, token = str(lease).split(" ", 1)
             job = self.jobs[job_id]
+            if token not in lost:
+                self.turns[token].leased_until_ms = now + self._world.plan.lease_ms
             over = job.end is not None or job.turns[-1].token != token or bool(job.turns[-1].closed_by)
             if over and token not in lost:
                 self._world.fail("fenced", f"the lease of {job_id} under {token} was renewed after its end")

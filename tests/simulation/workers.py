@@ -19,6 +19,7 @@ from jobs.store import JobStore
 from tests.simulation.provider import Clients, Words
 from tests.simulation.world import NOW, Link, Process, World, until_it_serves
 from worker.dispatch import Dispatcher
+from worker.heartbeat import pause_s
 from worker.process import run_chat
 from worker.providers import Providers
 from worker.seam import ClaimingWorker
@@ -136,6 +137,7 @@ class Worker:
         """As worker.heartbeat.Heartbeat with worker.process's leases and answers."""
         loop, lease_s = self.world.loop, self.world.plan.lease_ms / 1000
         while True:
+            renewed = True
             if loop.time() - self.ticked < lease_s:
                 oldest = loop.time() - lease_s
                 running = list(dispatcher.running.values())
@@ -144,12 +146,13 @@ class Worker:
                     renewal = await claims.renew(leases, slots=self.slots)
                 except RedisError:
                     self.process.renewals_lost += not self.world.outage
+                    renewed = False
                 else:
                     for token in renewal.lost:
                         dispatcher.lease_lost(token)
                     for job_id in renewal.stop:
                         dispatcher.stop(job_id)
-            await asyncio.sleep(lease_s / 3)
+            await asyncio.sleep(pause_s(lease_s, renewed=renewed))
 
 
 @dataclass(eq=False)

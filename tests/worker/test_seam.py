@@ -1,20 +1,25 @@
 """The contract with arq: the methods we replace are still called, as we expect them, by the version that is pinned."""
 
 import asyncio
+import gc
 import inspect
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from arq.worker import Worker
+from arq.connections import ArqRedis
+from arq.worker import Worker, func
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from jobs.claims import Claims
 from jobs.connection import connect
 from jobs.record import State
 from tests.support.valkey import ValkeyProcess, running_valkey
 from tests.support.waiting import eventually
 from tests.worker.line import ended, line, submit
+from worker.process import run_chat
 from worker.seam import ClaimingWorker
 
 if TYPE_CHECKING:
@@ -106,3 +111,46 @@ async def test_a_worker_survives_redis_being_away_and_settles_what_it_has_paid_f
                 again = await submit(store, parts.job("and on it goes"))
                 assert (await ended(store, again.id)).state is State.SUCCEEDED
         await redis.aclose()
+
+
+class Away:
+    """Claims of a Redis that breaks the connection of each, as soon as it may."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.may_break = asyncio.Event()
+
+    async def claim(self, sequence: int, slots: int) -> None:
+        self.asked += 1
+        await self.may_break.wait()
+        raise RedisConnectionError("Redis is away")
+
+
+async def test_a_claim_that_fails_when_nobody_waits_for_it_any_more_is_asked_again_and_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.seam.RECONNECT_S", (0.01,))
+    away, complaints = Away(), list[dict[str, Any]]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    worker = ClaimingWorker(
+        [func(run_chat, name="run_chat")],
+        claims=cast(Claims, away),
+        sleep=asyncio.sleep,
+        tick=lambda: None,
+        redis_pool=cast(ArqRedis, object()),
+        max_jobs=1,
+        drain_s=1,
+        ctx={},
+        handle_signals=False,
+    )
+    claiming = asyncio.create_task(worker.main())
+    await eventually(lambda: away.asked == 1)
+    claiming.cancel()
+    await asyncio.wait([claiming])
+    away.may_break.set()
+    await asyncio.sleep(0)
+    await worker.close()
+    assert away.asked > 1
+    gc.collect()
+    assert complaints == []
