@@ -51,6 +51,14 @@ async def read_json(scope: Scope, receive: Receive, *, limit_bytes: int) -> JSON
     return JSONBody(len(raw), await beside(len(raw), parse, raw))
 
 
+async def read_fields(scope: Scope, receive: Receive, *, limit_bytes: int) -> dict[str, object]:
+    """The members of a body that may be left out, which is as good as `{}`. Raises Problem as `read_json`."""
+    absent = header_values(scope, b"content-length") in ([], [b"0"])
+    if absent and not header_values(scope, b"transfer-encoding"):
+        return {}
+    return (await read_json(scope, receive, limit_bytes=limit_bytes)).value
+
+
 async def beside(size_bytes: int, work: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
     """What `work` makes of a body or a part of one: at once if the body is small, beside the loop if it is large."""
     return work(argument) if size_bytes <= INLINE_BYTES else await asyncio.to_thread(work, argument)

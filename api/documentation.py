@@ -240,6 +240,7 @@ CHANGE_USER: Final = operation(
     problems=(*BODY_PROBLEMS, 404),
     parameters=(path_parameter("user", USER),),
     body="UserChange",
+    body_required=False,
     headers=NEVER_KEPT,
 )
 CREATE_KEY: Final = operation(
@@ -272,6 +273,7 @@ ROTATE_KEY: Final = operation(
     problems=(*BODY_PROBLEMS, 404),
     parameters=(path_parameter("key_id", KEY_ID),),
     body="Rotation",
+    body_required=False,
     headers=NEVER_KEPT,
 )
 REVOKE_KEY: Final = operation(

@@ -96,7 +96,8 @@ def invalid(*errors: FieldError) -> Problem:
     """422 `invalid_request`: these places are wrong."""
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Problem("invalid_request", f"{_short(first.pointer)}: {first.message}{more}", errors=errors)
+    place = f"{_short(first.pointer)}: " if first.pointer else ""
+    return Problem("invalid_request", f"{place}{first.message}{more}", errors=errors)
 
 
 def retry_after(seconds: int) -> Header:

@@ -1,5 +1,6 @@
 """From pydantic's findings to ours: JSON pointers and plain words, never the value that was given."""
 
+import re
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
@@ -46,9 +47,13 @@ _MESSAGES: Final = {
 }
 
 
+_SUBJECT: Final = re.compile(r"^[A-Z][a-z]+ should\b")
+"""pydantic's `Input should be …`, `String should have …`, `List should have …`: here the pointer tells what."""
+
+
 def _field_error(error: ErrorDetails, prefix: str) -> FieldError:
     pointer = "".join(f"/{escape(str(step))}" for step in error["loc"] if step != "[key]")
     message = _MESSAGES.get(error["type"])
     if message is None:
-        message = error["msg"].replace("Input should be", "must be").replace("'", "")
+        message = _SUBJECT.sub("must", error["msg"]).replace("'", "")
     return FieldError(prefix + pointer, message)

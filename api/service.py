@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from api.auth import Authenticator, Principal
 from api.blocks import Blocks
-from api.body import read_json
+from api.body import read_fields
 from api.durability import Durability
 from api.errors import FieldError, invalid, problem_of, unavailable
 from api.hooks import Hooks
@@ -33,7 +33,9 @@ from jobs.tokens.estimator import TokenEstimator
 from jobs.usage import UsageLedger
 from jobs.users import Users
 
-ADMIN_BODY_BYTES = 65_536
+SMALL_BODY_BYTES = 65_536
+"""Of whatever is not a job."""
+
 LAST_RETRACTIONS_S = 1.0
 _LOOK_AGAIN_S = 0.5
 
@@ -119,7 +121,7 @@ class Service:
     async def admin_body(self, request: Request) -> dict[str, object]:
         """The body of an administrator's request. Raises Problem."""
         await self.principal(request.scope, "admin")
-        return (await read_json(request.scope, request.receive, limit_bytes=ADMIN_BODY_BYTES)).value
+        return await read_fields(request.scope, request.receive, limit_bytes=SMALL_BODY_BYTES)
 
     def check_tier(self, tier: str) -> None:
         """Raises Problem 422 for a tier that the configuration does not have."""

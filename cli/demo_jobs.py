@@ -116,7 +116,7 @@ async def make_users(api: DemoApi, admin_key: str, prompts: Sequence[Prompt]) ->
     for tier, share in (("free", prompts[:half]), ("pro", prompts[half:])):
         name = f"{USER_PREFIX}{tier}-{run}"
         await api.ask("POST", "/v1/admin/users", admin_key, body={"user": name, "tier": tier})
-        body: JsonValue = {"user": name, "scopes": ["jobs", "usage"]}
+        body: JsonValue = {"user": name}
         created = CreatedKey.model_validate_json(
             await api.ask("POST", "/v1/admin/keys", admin_key, body=body)
         )

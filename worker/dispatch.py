@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import structlog
 from redis.exceptions import RedisError
 
-from jobs.claims import Claims, PoolPause
+from jobs.claims import Claims, PoolPause, WindowEffect
 from jobs.config import Pool
 from jobs.outage import outage
 from jobs.record import ClaimedJob, ErrorCode, JobError, State, Usage
@@ -129,7 +129,7 @@ class Dispatcher:
         if isinstance(decision, Retry):
             await self._retry(run.job, outcome, decision)
         else:
-            await self._give_up(run.job, pool, outcome, decision)
+            await self._give_up(run.job, outcome, decision)
 
     async def _succeed(self, job: ClaimedJob, pool: Pool, completion: Completion) -> None:
         usage = completion.usage
@@ -140,13 +140,13 @@ class Dispatcher:
                 await self.tokens.count_text(completion.text, pool.model_settings.encoding),
             )
             usage = Usage(job.prompt_tokens, counted, job.prompt_tokens + counted, 0, "estimated")
-        charge, cost = usage, cost_nano_usd(pool.model, usage)
+        charge = usage
         ours = await self._keep_trying(
             lambda: self.claims.settle(
                 job,
                 State.SUCCEEDED,
                 charge=charge,
-                cost_nano_usd=cost,
+                cost_nano_usd=self._cost(job, charge),
                 window="charged",
                 result=completion.body,
                 heard=heard(completion),
@@ -180,13 +180,12 @@ class Dispatcher:
             )
         )  # fmt: skip
 
-    async def _give_up(self, job: ClaimedJob, pool: Pool, failure: Failure, end: GiveUp) -> None:
+    async def _give_up(self, job: ClaimedJob, failure: Failure, end: GiveUp) -> None:
         charge: Usage | None = None
         if end.charge == "estimate":
             charge = estimate_of(job)
         elif end.charge == "usage":
             charge = failure.usage
-        cost = None if charge is None else cost_nano_usd(pool.model, charge)
         asked = end.code == "cancelled"
         error = (
             None if asked else JobError(cast(ErrorCode, end.code), end.message, job.attempt, failure.status)
@@ -196,8 +195,9 @@ class Dispatcher:
         )
         await self._keep_trying(
             lambda: self.claims.settle(
-                job, None if asked else State.FAILED, charge=charge, cost_nano_usd=cost, window=end.window,
-                error=error, replayable=end.code == "provider_failed", pause=_pause(end.pause), heard=heard(failure),
+                job, None if asked else State.FAILED, charge=charge, cost_nano_usd=self._cost(job, charge),
+                window=end.window, error=error, replayable=end.code == "provider_failed", pause=_pause(end.pause),
+                heard=heard(failure),
             )
         )  # fmt: skip
 
@@ -208,17 +208,19 @@ class Dispatcher:
             log.warning("lease lost: outcome dropped", job=job.id)
             return
         charge = estimate_of(job) if run.sent else None
+        cost = self._cost(job, charge)
         if run.stop == "asked":
+            window: WindowEffect = "in_flight" if run.sent else "given_back"
             await self._keep_trying(
-                lambda: self.claims.settle(
-                    job, None, charge=charge, window="in_flight" if run.sent else "given_back"
-                )
+                lambda: self.claims.settle(job, None, charge=charge, cost_nano_usd=cost, window=window)
             )
         elif run.sent and job.retry == "never":
             message = "The worker was shut down while the job ran, and retry is never."
             error = JobError("outcome_unknown", message, job.attempt)
             await self._keep_trying(
-                lambda: self.claims.settle(job, State.FAILED, charge=charge, window="in_flight", error=error)
+                lambda: self.claims.settle(
+                    job, State.FAILED, charge=charge, cost_nano_usd=cost, window="in_flight", error=error
+                )
             )
         else:
             await self._keep_trying(
@@ -235,10 +237,14 @@ class Dispatcher:
         charge = estimate_of(run.job) if run.sent else None
         await self._keep_trying(
             lambda: self.claims.settle(
-                run.job, State.FAILED, charge=charge, window="in_flight" if run.sent else "given_back", error=error,
-                replayable=True,
+                run.job, State.FAILED, charge=charge, cost_nano_usd=self._cost(run.job, charge),
+                window="in_flight" if run.sent else "given_back", error=error, replayable=True,
             )
         )  # fmt: skip
+
+    def _cost(self, job: ClaimedJob, charge: Usage | None) -> int | None:
+        pool = self.providers.pool(job.pool)
+        return None if charge is None or pool is None else cost_nano_usd(pool.model, charge)
 
     async def _state(self, job: ClaimedJob, failure: Failure) -> AttemptState:
         widely = failure.kind is FailureKind.FORBIDDEN and await self._keep_trying(

@@ -13,12 +13,12 @@ from ulid import ULID
 
 from api import webhook_documentation as doc
 from api.answers import dump, json_answer
-from api.body import header_values, read_json
+from api.body import read_fields
 from api.errors import DO_NOT_RETRY, FieldError, Problem, invalid
 from api.fields import ModelT, StrictModel, read_model
 from api.pages import NEVER_KEPT, page
 from api.request import Query
-from api.service import ADMIN_BODY_BYTES, Service
+from api.service import SMALL_BODY_BYTES, Service
 from api.waiting import until_gone
 from jobs.webhooks import EVENT_TYPES, TEST_TYPE, EventType
 from jobs.webhooks.endpoints import EndpointDisabledError, TooManyEndpointsError
@@ -250,13 +250,8 @@ class Webhooks:
         return (await self._service.principal(request.scope, "webhooks")).user
 
     async def _body(self, request: Request, model: type[ModelT]) -> ModelT:
-        """The body, which may be left out where nothing in it is required."""
-        scope = request.scope
-        empty = header_values(scope, b"content-length") in ([], [b"0"])
-        if empty and not header_values(scope, b"transfer-encoding"):
-            return read_model(model, {})
-        given = await read_json(scope, request.receive, limit_bytes=ADMIN_BODY_BYTES)
-        return read_model(model, given.value)
+        given = await read_fields(request.scope, request.receive, limit_bytes=SMALL_BODY_BYTES)
+        return read_model(model, given)
 
     async def _attempted(self, request: Request, user: str, made: Delivery) -> Delivery:
         """The delivery after its attempt, or as it is when that takes too long or the client hangs up."""

@@ -135,11 +135,12 @@ function finish.put_back(id, head, after, counted, now, throttled)
   wake.push(now, 1)
 end
 
--- Ends a running job that was asked to end (by its user, or because it expired) before its answer came.
-function finish.asked(id, head, charge, now)
+-- Ends a running job that was asked to end (by its user, or because it expired) before its answer came. `cost` in
+-- nano-USD, nil where there is no worker to tell it.
+function finish.asked(id, head, charge, now, cost)
   local state = head.cx or 'cancelled'
   local error = state == 'expired' and finish.error('expired', 'The job expired while it ran.', head) or nil
-  finish.job(id, head, state, {charge = charge, error = error}, now)
+  finish.job(id, head, state, {charge = charge, cost = cost, error = error}, now)
 end
 
 function finish.error(code, message, head)

@@ -35,7 +35,7 @@ elseif state == 'succeeded' then
   pool.resume(head.po)
 end
 if state == 'asked' then
-  finish.asked(id, head, charge, now)
+  finish.asked(id, head, charge, now, tonumber(ARGV[7]))
   return 'settled'
 end
 if how == 'in_flight' and not charge then finish.lost(id, head, now) end

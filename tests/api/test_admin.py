@@ -217,6 +217,18 @@ async def test_without_an_overlap_the_old_key_ends_at_once(api: Api) -> None:
     problem(await post(api, f"keys/{old['id']}/rotate"), 404, "not_found")
 
 
+async def test_a_body_in_which_nothing_is_required_may_be_left_out(api: Api) -> None:
+    key = await made(api, user="u1", tier="free")
+    for method, path, status_code in (
+        ("POST", f"keys/{key['id']}/rotate", 201),
+        ("PATCH", "users/u1", 200),
+        ("POST", "users", 422),
+        ("POST", "keys", 422),
+    ):
+        answer = await api.http.request(method, f"/v1/admin/{path}", headers=ADMIN)
+        assert answer.status_code == status_code, answer.text
+
+
 async def test_a_rotation_keeps_the_end_of_the_key_unless_told(api: Api) -> None:
     old = await made(api, user="u1", tier="free", expires_at=NOON_S + 600)
     kept = (await post(api, f"keys/{old['id']}/rotate", overlap_s=60)).json()

@@ -123,8 +123,9 @@ async def test_a_throttled_job_waits_as_long_as_told_and_the_pool_with_it(
 
 
 async def test_a_running_job_is_cancelled_within_a_second_and_charged_its_estimate(
-    redis: "Redis", valkey: ValkeyProcess, tmp_path: Path
+    redis: "Redis", valkey: ValkeyProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.dispatch.cost_nano_usd", lambda _model, usage: usage.total_tokens * 1000)
     async with line(redis, valkey.url, tmp_path) as parts, parts.store() as store, parts.worker():
         job = await submit(store, parts.job("[[hang]]"))
         await started(store, job.id)
@@ -135,6 +136,7 @@ async def test_a_running_job_is_cancelled_within_a_second_and_charged_its_estima
         assert done.state is State.CANCELLED
         assert done.usage is not None
         assert (done.usage.total_tokens, done.usage.source) == (ESTIMATE, "estimated")
+        assert done.cost_usd == pytest.approx(ESTIMATE / 1e6)
         assert cancelled.job is not None
         assert done.finished_ms is not None
         assert done.finished_ms - cancelled.limits.now_ms < 1000
