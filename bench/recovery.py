@@ -10,6 +10,7 @@ import random
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from arq.connections import RedisSettings, create_pool
@@ -22,18 +23,26 @@ from tests.chaos.caller import Caller
 from tests.chaos.processes import Process
 from tests.chaos.system import Shape, System, running_system
 from tests.chaos.waiting import until
+from tests.support.valkey import ValkeyProcess
 
 LEASE_S = 6.0
 WORKERS, KILLED_AT_ONCE, JOBS = 6, 3, 12
 CALL_S = 40
 OUTAGE_S = (0.2, 3.0)
+STALL_S = 4.0
+"""How long everything stands still, in some of the rounds: longer than half a lease, after which that is noticed."""
 MOST_S = 200.0
 """After that no more workers are killed, were they fewer than wanted: a busy machine is long in starting them."""
 ARQ_PEER = Path(__file__).parent / "peers" / "arq_recovery.py"
 
 
-async def killed(system: System, ann: Caller, chance: random.Random) -> tuple[list[float], int]:
-    """Seconds from the kills of some workers to the next send, for each of their jobs; and how many were killed."""
+async def killed(
+    system: System, ann: Caller, chance: random.Random, *, stalls: bool = False
+) -> tuple[list[float], int]:
+    """Seconds from the kills of some workers to the next send, for each of their jobs; and how many were killed.
+
+    `stalls`: within a lease after that, everything stands still for a while.
+    """
     ids = {}
     for _ in range(JOBS):
         # One after the other, so that they go to different workers.
@@ -52,12 +61,25 @@ async def killed(system: System, ann: Caller, chance: random.Random) -> tuple[li
         # As a supervisor would.
         victim.start()
         at |= dict.fromkeys(held[victim], now)
+    if stalls:
+        await asyncio.sleep(chance.uniform(0, LEASE_S))
+        await _stand_still(system)
     took = [(await system.until_sent(marker, 2))[1].arrived_at - since for marker, since in at.items()]
     for job_id in ids.values():
         await ann.ask("POST", f"/v1/jobs/{job_id}/cancel")
     await asyncio.gather(*(system.until_ready(victim) for victim in victims))
     await system.forget()
     return took, len(victims)
+
+
+async def _stand_still(system: System) -> None:
+    """As when the machine is paused: Valkey, workers and APIs all stop, and go on."""
+    everything: list[ValkeyProcess | Process] = [system.valkey, *system.processes]
+    for one in everything:
+        one.freeze()
+    await asyncio.sleep(STALL_S)
+    for one in everything:
+        one.thaw()
 
 
 async def away(system: System, ann: Caller, chance: random.Random) -> float:
@@ -101,55 +123,78 @@ async def arq_s() -> float:
     return float(left_s)
 
 
-async def measure(arguments: Arguments) -> tuple[list[float], int, list[float]]:
-    """Recovery of each job, the number of workers killed, and each return from an outage, in seconds."""
-    rounds, outages = (1, 2) if arguments.quick else (12, 15)
+@dataclass(slots=True)
+class Measured:
+    """Seconds until each job of killed workers was sent again, without and with a stall; and back from outages."""
+
+    recovered: list[float] = field(default_factory=list)
+    stalled: list[float] = field(default_factory=list)
+    back: list[float] = field(default_factory=list)
+    kills: int = 0
+    kills_and_stalls: int = 0
+
+
+async def measure(arguments: Arguments) -> Measured:
+    """Outages of Valkey, then kills, then kills and stalls."""
+    rounds, stalls, outages = (1, 1, 2) if arguments.quick else (12, 4, 15)
     chance = random.Random(1)
     shape = Shape(workers=WORKERS, lease_s=LEASE_S, slots=2 * JOBS, timeout_s=2.0 * CALL_S)
-    recovered: list[float] = []
-    back: list[float] = []
-    kills = 0
+    found = Measured()
     with tempfile.TemporaryDirectory() as folder:
         async with running_system(Path(folder) / "system", shape) as system:
             ann = await system.caller()
             begun = time.monotonic()
             for _ in range(outages):
-                back.append(await away(system, ann, chance))
-            while kills < rounds * KILLED_AT_ONCE and time.monotonic() - begun < MOST_S:
+                found.back.append(await away(system, ann, chance))
+            while found.kills < rounds * KILLED_AT_ONCE and time.monotonic() - begun < MOST_S:
                 took, workers = await killed(system, ann, chance)
-                recovered += took
-                kills += workers
-    return recovered, kills, back
+                found.recovered += took
+                found.kills += workers
+            for _ in range(stalls):
+                took, workers = await killed(system, ann, chance, stalls=True)
+                found.stalled += took
+                found.kills_and_stalls += workers
+    return found
 
 
 def main() -> None:
     arguments = parsed(__doc__)
-    recovered, kills, back = asyncio.run(measure(arguments))
+    found = asyncio.run(measure(arguments))
     arq = asyncio.run(arq_s())
     report = Report("recovery", "How soon does work go on when something has died?")
-    report.judge("p99_s", percentile(recovered, 0.99))
-    report.judge("redis_p99_s", percentile(back, 0.99))
+    report.judge("p99_s", percentile(found.recovered, 0.99))
+    report.judge("redis_p99_s", percentile(found.back, 0.99))
     report.table(
         "Seconds until jobs go on",
         ["", "times", "p50", "p99", "longest"],
         [
             [
-                f"kill -9 of {kills} workers: each of their jobs is sent again",
-                len(recovered),
-                *_figures(recovered),
+                f"kill -9 of {found.kills} workers: each of their jobs is sent again",
+                len(found.recovered),
+                *_figures(found.recovered),
             ],
-            ["kill -9 of Valkey: from its answering again to a new job's send", len(back), *_figures(back)],
+            [
+                f"kill -9 of {found.kills_and_stalls} workers, then everything stands still for {STALL_S:g} s",
+                len(found.stalled),
+                *_figures(found.stalled),
+            ],
+            [
+                "kill -9 of Valkey: from its answering again to a new job's send",
+                len(found.back),
+                *_figures(found.back),
+            ],
             ["arq alone, kill -9 of its worker: until another may take the job", 1, arq, arq, arq],
         ],
     )
     report.bars(
         "recovery",
         "seconds until the job of a killed worker runs again",
-        {"penstock": Spread.of(recovered), "arq": Spread.of([arq])},
+        {"penstock": Spread.of(found.recovered), "arq": Spread.of([arq])},
     )
     report.note(
         f"The lease is {LEASE_S:g} s, the default; a worker renews every third of it, and what is not renewed is found "
-        "within a second after its end."
+        "within a second after its end. While everything stands still nothing can be sent, and no lease ends: "
+        "that time comes on top."
     )
     report.note(
         "arq's figure is what is left of its in-progress key after the kill (job_timeout + 10 s, by default 310 s): it "

@@ -23,7 +23,7 @@ def text_files() -> Iterator[tuple[Path, bytes]]:
         for name in names:
             path = Path(directory, name)
             content = path.read_bytes()
-            if name not in {".env", "uv.lock"} and b"\0" not in content[:8192]:
+            if name not in {".env", ".git", "uv.lock"} and b"\0" not in content[:8192]:
                 yield path, content
 
 
