@@ -136,7 +136,7 @@ class Measured:
 
 async def measure(arguments: Arguments) -> Measured:
     """Outages of Valkey, then kills, then kills and stalls."""
-    rounds, stalls, outages = (1, 1, 2) if arguments.quick else (12, 4, 15)
+    rounds, stalls, outages = (1, 1, 2) if arguments.quick else (12, 3, 15)
     chance = random.Random(1)
     shape = Shape(workers=WORKERS, lease_s=LEASE_S, slots=2 * JOBS, timeout_s=2.0 * CALL_S)
     found = Measured()

@@ -105,9 +105,9 @@ def test_many_brackets_are_no_depth() -> None:
 
 
 def test_a_deep_body_costs_no_time() -> None:
-    begun = time.perf_counter()
+    begun_s = time.thread_time()
     refused(b'{"a":' + b"[" * 1_000_000)
-    assert time.perf_counter() - begun < 0.1
+    assert time.thread_time() - begun_s < 0.1
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ async def test_a_finished_job_is_answered_at_once(api: Api) -> None:
     ann = await api.user("ann")
     job_id = await api.submitted(ann)
     await api.run_all()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         assert (await poll(api, job_id, ann)).json()["status"] == "succeeded"
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 _CHUNK_BYTES = 1 << 20
+_REMEMBERED_BYTES = 200_000
 
 
 @dataclass(slots=True)
@@ -112,7 +113,8 @@ class _Connection:
         with suppress(OSError):
             while asked := await self._client[0].read(_CHUNK_BYTES):
                 await self._proxy.pass_on()
-                self._asked = asked
+                # More than the last piece: other commands may follow before the answer comes.
+                self._asked = (self._asked + asked)[-_REMEMBERED_BYTES:]
                 self._server[1].write(asked)
                 await self._server[1].drain()
 

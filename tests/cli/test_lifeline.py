@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 
+from tests.cli.waiting import PATIENCE_S
+
 CHILD = """
 import sys, time
 from cli import lifeline
@@ -24,4 +26,4 @@ def test_a_child_gets_sigterm_when_the_last_writing_end_is_closed() -> None:
         assert child.stdout.readline() == b"up\n"
         assert child.poll() is None
         os.close(parent_fd)
-        assert child.wait(10) == -signal.SIGTERM
+        assert child.wait(PATIENCE_S) == -signal.SIGTERM

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from jobs.egress import NameServerError, NameUnknownError, SystemResolver
+from tests.support.waiting import DEADLINE_S
 
 
 async def test_the_hosts_file_is_asked() -> None:
@@ -62,13 +63,13 @@ async def test_abandoned_look_ups_keep_their_place_until_they_end(monkeypatch: p
     def getaddrinfo(name: str, port: None, type: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         names.append(name)
         started.release()
-        may_end.wait(5)
+        may_end.wait(DEADLINE_S)
         return [(0, type, 0, "", ("8.8.8.8", 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     resolver = SystemResolver(at_once=1)
     abandoned = asyncio.create_task(resolver.resolve("slow.example.com"))
-    assert await asyncio.to_thread(started.acquire, timeout=5)
+    assert await asyncio.to_thread(started.acquire, timeout=DEADLINE_S)
     abandoned.cancel()
     with pytest.raises(asyncio.CancelledError):
         await abandoned
@@ -78,7 +79,7 @@ async def test_abandoned_look_ups_keep_their_place_until_they_end(monkeypatch: p
     assert names == ["slow.example.com"]
     may_end.set()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         assert await waiting == (ip_address("8.8.8.8"),)
 
 
@@ -92,5 +93,5 @@ async def test_no_thread_left_is_a_failure_on_our_side(monkeypatch: pytest.Monke
         with pytest.raises(NameServerError):
             await resolver.resolve("localhost")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         assert await resolver.resolve("localhost")

@@ -9,6 +9,7 @@ import pytest
 from jobs.config import Webhooks
 from jobs.egress import Policy, Refused, SubmissionCheck, Target
 from tests.jobs.names import PUBLIC, SILENT, UNKNOWN, Later, Names
+from tests.support.waiting import DEADLINE_S
 
 URL = "https://hooks.example.com/in"
 DEFAULT = Policy()
@@ -91,7 +92,7 @@ async def test_a_slow_answer_is_not_waited_for_but_judges_the_next(checks: Check
     assert isinstance(await check.check(URL, DEFAULT), Target)
 
     answered.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         while isinstance(await check.check(URL, DEFAULT), Target):
             pass
 

@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.connection import Client, connect
 from tests.support.valkey import HOST, ValkeyProcess, running_valkey
+from tests.support.waiting import SOON_S
 from tests.worker.receiver import CA, serving
 
 ECHO = "return ARGV[1]"
@@ -152,13 +153,13 @@ async def test_a_connection_that_breaks_fails_all_that_wait_and_the_next_gets_a_
 
 async def test_a_late_answer_is_nobody_elses_and_nothing_runs_twice(tmp_path: Path) -> None:
     with running_valkey(tmp_path) as valkey:
-        async with connected(valkey.url) as other, connected(valkey.url, read_timeout_s=0.1) as client:
+        async with connected(valkey.url) as other, connected(valkey.url, read_timeout_s=0.5) as client:
             sha = await other.script_load(COUNT)
             assert await client.evalsha(sha, 0) == 1
             valkey.freeze()
             started = time.monotonic()
             late = await asyncio.gather(*(client.evalsha(sha, 0) for _ in range(3)), return_exceptions=True)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < SOON_S
             assert [type(one) for one in late] == [RedisTimeoutError] * 3
             valkey.thaw()
 
@@ -182,9 +183,9 @@ async def test_calls_that_wait_longer_than_others_outlive_their_timeout() -> Non
     server = await asyncio.start_server(serve, HOST, 0)
     async with server:
         url = f"redis://{HOST}:{server.sockets[0].getsockname()[1]}"
-        async with connected(url, read_timeout_s=0.8) as client:
+        async with connected(url, read_timeout_s=0.9) as client:
             first = asyncio.ensure_future(client.evalsha("sha", 0, "a"))
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.6)
             second = asyncio.ensure_future(client.evalsha("sha", 0, "b"))
             with pytest.raises(RedisTimeoutError):
                 await first
@@ -195,7 +196,7 @@ async def test_calls_that_wait_longer_than_others_outlive_their_timeout() -> Non
 
 async def test_a_server_that_stops_reading_is_given_up_and_what_waits_is_not_piled_up(tmp_path: Path) -> None:
     with running_valkey(tmp_path) as valkey:
-        async with connected(valkey.url, read_timeout_s=0.2) as client:
+        async with connected(valkey.url, read_timeout_s=0.5) as client:
             sha = await client.script_load(ECHO)
             assert await client.evalsha(sha, 0, "a") == b"a"
             valkey.freeze()
@@ -205,7 +206,7 @@ async def test_a_server_that_stops_reading_is_given_up_and_what_waits_is_not_pil
             started = time.monotonic()
             outcomes = await asyncio.gather(large, client.evalsha(sha, 0, "b"), return_exceptions=True)
             assert [type(one) for one in outcomes] == [RedisTimeoutError] * 2
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < SOON_S
             valkey.thaw()
             assert await client.evalsha(sha, 0, "c") == b"c"
 

@@ -65,7 +65,7 @@ def test_threads_that_ask_at_once_share_one_encoding() -> None:
     together = Barrier(4)
 
     def load(_: int) -> Encoding:
-        together.wait(timeout=10)
+        together.wait(timeout=20)
         return vocabulary.load("cl100k_base")
 
     with ThreadPoolExecutor(4) as threads:

@@ -23,7 +23,7 @@ async def simulator() -> AsyncIterator[RunningSimulator]:
 @pytest_asyncio.fixture
 async def client(simulator: RunningSimulator) -> AsyncIterator[AsyncOpenAI]:
     url = simulator.url + "/v1"
-    async with AsyncOpenAI(base_url=url, api_key="sk-test", max_retries=0, timeout=5) as openai_client:
+    async with AsyncOpenAI(base_url=url, api_key="sk-test", max_retries=0, timeout=20) as openai_client:
         yield openai_client
 
 

@@ -48,7 +48,7 @@ def process() -> Iterator[SimulatorProcess]:
 async def served(request: pytest.FixtureRequest, process: SimulatorProcess) -> AsyncIterator[Served]:
     async with running(ACTUAL) as simulator:
         url = simulator.url if request.param == "in this loop" else process.url
-        async with httpx2.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
             await client.delete("/_log")
             yield Served(url, client)
 

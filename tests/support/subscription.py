@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-DEADLINE_S = 5.0
+from tests.support.waiting import DEADLINE_S
 
 
 @asynccontextmanager

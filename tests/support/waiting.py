@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 DEADLINE_S = 20.0
+SOON_S = 4.5
+"""Less than the timeouts that are usual, and much more than those that tests set which assert it."""
 
 
 async def eventually(condition: Callable[[], bool], within_s: float = DEADLINE_S) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from tests.support.waiting import DEADLINE_S
 from worker.outcome import Completion, Failure
 from worker.provider import ProviderClient
 
@@ -56,7 +57,7 @@ class Listener:
 
     async def all_closed(self) -> None:
         """Wait until every connection has ended, so that what has not arrived by then never will."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -98,7 +99,7 @@ class RawProvider(Listener):
 
     async def has_request(self) -> None:
         """Wait until a request has arrived."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             await self._has_request.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

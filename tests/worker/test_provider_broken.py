@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from jobs.record import Usage
+from tests.support.waiting import DEADLINE_S
 from tests.worker.raw_provider import (
     API_KEY,
     Answer,
@@ -142,7 +143,7 @@ async def test_a_gigabyte_is_cut_off_early(status: str) -> None:
     head = http(status=status, length=10**9)
     endless = Endless(head, b"x" * 65_536)
     outcome = await answered(endless, max_response_bytes=LIMIT_BYTES)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         await endless.ended.wait()
     # What lies in the sockets' buffers has been written too.
     assert endless.written_bytes < 50_000_000
@@ -196,13 +197,13 @@ async def test_compressed_bytes_that_unpack_to_nothing_are_bounded_too() -> None
 async def test_one_byte_at_a_time_does_not_outlast_the_deadline() -> None:
     drip = Endless(http(length=10**6), b" ", wait_s=0.005)
     started = asyncio.get_running_loop().time()
-    outcome = await answered(drip, within_s=0.15)
+    outcome = await answered(drip, within_s=0.5)
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.sent) == (FailureKind.UNKNOWN, True)
     assert "within 0." in outcome.message
     assert drip.written_bytes > 1
-    assert asyncio.get_running_loop().time() - started < 2
-    async with asyncio.timeout(5):
+    assert asyncio.get_running_loop().time() - started < DEADLINE_S
+    async with asyncio.timeout(DEADLINE_S):
         await drip.ended.wait()
 
 
@@ -210,7 +211,7 @@ async def test_no_answer_at_all_ends_with_the_deadline() -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    outcome = await failed(silence, within_s=0.1)
+    outcome = await failed(silence, within_s=0.5)
     assert (outcome.kind, outcome.sent, outcome.status) == (FailureKind.UNKNOWN, True, None)
 
 
