@@ -8,10 +8,12 @@ import asyncio
 from typing import Any, Final
 
 from httptools import HttpParserError
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api.edge import new_request_id
 from api.errors import KINDS, Problem, answer
+from api.packet import OnePacket
 
 MAX_HEAD_BYTES: Final = 65_536
 MAX_HEADERS: Final = 128
@@ -71,6 +73,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._problem = _head_too_large()
             raise HttpParserError(self._problem.detail)
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        super()._start_asgi_task(cycle, OnePacket(app, cycle))  # type: ignore[arg-type]
 
     def on_message_complete(self) -> None:
         if self._linger_timer is not None:
