@@ -50,9 +50,15 @@ class Principal:
         return "admin" in self.scopes
 
     def require(self, *scopes: str) -> None:
-        """Raises Problem 403 unless one of the scopes is there."""
+        """Raises Problem unless one of the scopes is there: 403, or 401 to one who has shown no key."""
         if not self.is_admin and self.scopes.isdisjoint(scopes):
             wanted = " or ".join(f"`{scope}`" for scope in scopes)
+            if self.anonymous:
+                raise Problem(
+                    "invalid_key",
+                    f"This takes a key with the scope {wanted}, in the header Authorization: Bearer <key>.",
+                    headers=(_CHALLENGE,),
+                )
             raise Problem("forbidden", f"This takes a key with the scope {wanted}.")
 
 

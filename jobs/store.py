@@ -118,16 +118,12 @@ class JobStore:
         found: list[JobView] = []
         cursor = after or ""
         while True:
-            reply = await self._run(_list, user, cursor, status or "", LIST_SCAN)
+            kept = "" if custom_id is None else f"={custom_id}"
+            reply = await self._run(_list, user, cursor, status or "", kept, LIST_SCAN, limit - len(found))
             limits = decode_limits(user, reply[0])
-            for row in reply[3:]:
-                view = _view(row)
-                if custom_id is None or view.custom_id == custom_id:
-                    if len(found) == limit:
-                        return found, True, limits
-                    found.append(view)
-            if not reply[2]:
-                return found, False, limits
+            found += map(_view, reply[3:])
+            if reply[2] != 1:
+                return found, reply[2] == 2, limits
             cursor = reply[1].decode()
 
     async def cancel(self, user: str, job_id: str) -> CancelOutcome:

@@ -1,7 +1,7 @@
 -- record: a job's record.
 -- State
 --   job:<id>   hash: h  the head, JSON that scripts read and change (fields below)
---                    i  what only the API reads: endpoint, custom_id, metadata (opaque)
+--                    i  what only the API reads: endpoint, custom_id, metadata (opaque, but for list.lua's filter)
 --                    b  the provider's request body (opaque);  r  its response body (opaque);  e  the error (opaque JSON)
 --                    w  how its webhooks stand (outbox.lua)
 --   jobs:<user>   zset of the user's jobs, all scores 0: in the order of their ids, which is that of their times
@@ -59,9 +59,12 @@ function record.limits(id, now, rates)
   }
 end
 
+-- What is stored of a job that its user sees: {head, info, result, error, webhooks}, all false if there is none.
+function record.stored(id) return redis.call('HMGET', key.job(id), 'h', 'i', 'r', 'e', 'w') end
+
 -- A job as a poll gets it: {head, info, result, error, waiting, webhooks}; see waiting.of.
 function record.view(id, now)
-  local v = redis.call('HMGET', key.job(id), 'h', 'i', 'r', 'e', 'w')
+  local v = record.stored(id)
   local head = cjson.decode(v[1])
   return {v[1], v[2], v[3], v[4], head.st == 'queued' and waiting.of(id, head, now) or {}, v[5]}
 end

@@ -179,7 +179,10 @@ async def test_without_a_key_one_is_ones_address(redis: "Redis") -> None:
         assert (await api.http.get("/v1/limits")).json()["tier"] == "free"
         assert (await other.get("/v1/limits")).json()["user"] == "ip:2001:db8:1:2::/64"
         problem(await other.get(f"/v1/jobs/{answer.json()['id']}"), 404, "not_found")
-        problem(await api.http.get("/v1/admin/users"), 403, "forbidden")
+        for path in ("/v1/admin/users", "/v1/webhook_endpoints", "/v1/scaling", "/metrics"):
+            locked = await api.http.get(path)
+            problem(locked, 401, "invalid_key")
+            assert locked.headers["www-authenticate"] == "Bearer"
 
 
 async def test_a_bad_key_is_not_nobodys(redis: "Redis") -> None:

@@ -53,8 +53,30 @@ async def test_jobs_are_listed_newest_first_and_only_the_users_own(server: Redis
 
 
 def without_place(job: JobView) -> JobView:
-    """As a list shows a job: what depends on the others that wait is for polls alone."""
-    return replace(job, blocked_on=None, position=None, estimated_start_ms=None)
+    """As a list shows a job: its place among all that wait is for polls alone."""
+    start_ms = job.estimated_start_ms if job.blocked_on in ("not_before", "backoff") else None
+    return replace(job, position=None, estimated_start_ms=start_ms)
+
+
+async def test_a_list_shows_each_job_as_a_poll_does_but_for_its_place(server: Redis) -> None:
+    desk = await Desk.open(server)
+    hand = await desk.worker()
+    await desk.user(ALICE, tokens_per_day=300)
+    await desk.submit()
+    await hand.succeed(await hand.take_one())
+    await desk.submit()
+    await hand.take_one()
+    await submitted(desk, 2, on_budget="wait", tokens=200)
+    await submitted(desk, 1, not_before_ms=desk.clock() + 60_000)
+    listed, _, _ = await desk.store.list(ALICE, limit=9, after=None, status=None, custom_id=None)
+    assert listed == [without_place(await desk.read(job)) for job in listed]
+    assert [(job.state, job.blocked_on) for job in listed] == [
+        (State.QUEUED, "not_before"),
+        (State.QUEUED, "user_budget"),
+        (State.QUEUED, "user_budget"),
+        (State.RUNNING, None),
+        (State.SUCCEEDED, None),
+    ]
 
 
 async def test_an_empty_list_is_empty(server: Redis) -> None:
