@@ -190,7 +190,7 @@ async def test_callers_without_a_key_have_no_webhooks(redis: "Redis") -> None:
     async with running_api(redis, config(tiers=tiers, anonymous={"tier": "guest"})) as api:
         refused = await api.submit({}, webhook_url=URL)
         assert problem(refused, 422, "webhook_url_forbidden")["rule"] == "anonymous"
-        problem(await api.http.get("/v1/webhook_endpoints", headers={}), 403, "forbidden")
+        problem(await api.http.get("/v1/webhook_endpoints", headers={}), 401, "invalid_key")
 
 
 async def test_a_jobs_webhook_is_told_as_it_stands(hooks: Api) -> None:
