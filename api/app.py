@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import TOUCH_INTERVAL_S, Authenticator
 from api.background import Background, repeat, until_done
@@ -56,6 +56,16 @@ class Application(FastAPI):
     """FastAPI with our routes and our description; `service` is what the routes work with."""
 
     service: Service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI would ask for each request anew whether OpenTelemetry is configured."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """One layer in place of FastAPI's six: all that routes such as ours need of them."""

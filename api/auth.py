@@ -1,10 +1,13 @@
 """Who is asking, and what they may do: from the Authorization header to a `Principal`.
 
 Keys are looked up once and remembered for seconds; a revoked or rotated one is forgotten at once, because every
-change is told on a channel, and nothing is remembered while that channel cannot be heard.
+change is told on a channel, and nothing is remembered while that channel cannot be heard. While a key is remembered,
+so is that a header proved it.
 """
 
 import asyncio
+import hashlib
+import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -62,6 +65,16 @@ class Principal:
             raise Problem("forbidden", f"This takes a key with the scope {wanted}.")
 
 
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """Whom a header has proved to be there; `until` by the monotonic clock."""
+
+    principal: Principal
+    key_id: str
+    expires_ms: int | None
+    until: float
+
+
 class Authenticator:
     """The keys of one process. `clock` gives monotonic seconds, `now_ms` Unix milliseconds.
 
@@ -85,6 +98,9 @@ class Authenticator:
         self._clock = clock
         self._now_ms = now_ms
         self._remembered: OrderedDict[str, tuple[float, KeyRecord | None]] = OrderedDict()
+        # By fingerprints under a secret of this process: no key is kept, and no search's time tells anything of one.
+        self._proven: dict[bytes, _Proven] = {}
+        self._secret = secrets.token_bytes(16)
         self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
         self._changes_are_heard = False
         self.generation = 0
@@ -99,6 +115,16 @@ class Authenticator:
         presented = header_values(scope, b"authorization")
         if not presented:
             return self._anonymous(scope, config)
+        fingerprint = hashlib.blake2b(b"\n".join(presented), key=self._secret, digest_size=16).digest()
+        proven = self._proven.get(fingerprint)
+        if proven is None or proven.until <= self._clock():
+            return await self._prove(presented, fingerprint)
+        if proven.expires_ms is not None and proven.expires_ms <= self._now_ms():
+            raise _refused()
+        self._used.add(proven.key_id)
+        return proven.principal
+
+    async def _prove(self, presented: list[bytes], fingerprint: bytes) -> Principal:
         text = _bearer(presented)
         key_id = parse_key(text)
         if key_id is None:
@@ -114,7 +140,13 @@ class Authenticator:
         if record.expires_ms is not None and record.expires_ms <= self._now_ms():
             raise _refused()
         self._used.add(key_id)
-        return Principal(record.user, frozenset(record.scopes), key_id)
+        principal = Principal(record.user, frozenset(record.scopes), key_id)
+        until, remembered = self._remembered.get(key_id, (0.0, None))
+        if remembered is record:
+            if len(self._proven) == MOST_REMEMBERED:
+                self._proven.clear()
+            self._proven[fingerprint] = _Proven(principal, key_id, record.expires_ms, until)
+        return principal
 
     def _anonymous(self, scope: Scope, config: Config) -> Principal:
         address = client_address(scope, config.trusted_networks()) if config.anonymous else None
@@ -158,6 +190,7 @@ class Authenticator:
     def changed(self, key_id: str) -> None:
         """A key was made, rotated or revoked (`*`: any of them)."""
         self.generation += 1
+        self._proven.clear()
         if key_id == "*":
             self._remembered.clear()
             self._asking.clear()

@@ -33,6 +33,7 @@ INLINE_BYTES = 32_768
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
 
+_HEADERS = "penstock.headers"
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -65,8 +66,13 @@ async def beside(size_bytes: int, work: Callable[[ArgumentT], ResultT], argument
 
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
-    """All values of a header; `name` in lower case."""
-    return [value for key, value in scope["headers"] if key == name]
+    """All values of a header; `name` in lower case. The headers are gone through once a request."""
+    by_name: dict[bytes, list[bytes]] | None = scope.get(_HEADERS)
+    if by_name is None:
+        by_name = scope[_HEADERS] = {}
+        for key, value in scope["headers"]:
+            by_name.setdefault(key, []).append(value)
+    return by_name.get(name, [])
 
 
 def check_content_type(scope: Scope) -> None:

@@ -4,6 +4,7 @@ A plain ASGI middleware. Nothing of a request but its method, its route and the 
 """
 
 import asyncio
+import logging
 import re
 import secrets
 import time
@@ -17,6 +18,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.body import header_values
+from api.direct import Directory
 from api.errors import Problem, answer, problem_of, unavailable
 
 HEAD_ONLY = "penstock.head"
@@ -33,6 +35,7 @@ class Edge:
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], *, stopping: Callable[[], bool]) -> None:
         self._app = app
         self._routes = routes
+        self._directory = Directory(routes)
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +63,8 @@ class Edge:
         problem: Problem | None = None
         try:
             _check_host(scope)
-            await self._app(scope, receive, send_with_id)
+            route = self._directory.find(scope)
+            await (self._app if route is None else route.app)(scope, receive, send_with_id)
         except ClientDisconnect:
             log.debug("client hung up", request_id=request_id.decode(), method=method, route=_route(scope))
             return
@@ -88,15 +92,17 @@ class Edge:
                 # Half an answer is out; leaving it incomplete makes the server close the connection.
                 return
             await answer(problem, scope)(scope, receive, send_with_id)
-        tell = log.warning if status >= 500 else log.debug
-        tell(
-            "request",
-            request_id=request_id.decode(),
-            method=method,
-            route=_route(scope),
-            status=status,
-            seconds=round(time.monotonic() - begun, 4),
-        )
+        level = logging.WARNING if status >= 500 else logging.DEBUG
+        if log.is_enabled_for(level):
+            log.log(
+                level,
+                "request",
+                request_id=request_id.decode(),
+                method=method,
+                route=_route(scope),
+                status=status,
+                seconds=round(time.monotonic() - begun, 4),
+            )
 
     def _allowed(self, scope: Scope) -> str:
         """The methods of all routes of this path; the framework tells only those of the first."""

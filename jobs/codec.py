@@ -1,10 +1,10 @@
 """Between the scripts' compact JSON (lua/record.lua names its fields) and the records of Python."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import jiter
+from pydantic_core import to_json
 
 from jobs.record import (
     CHAT,
@@ -27,7 +27,8 @@ _CLASS: Final[dict[Priority, str]] = {"interactive": "i", "standard": "s", "batc
 _PRIORITY: Final[dict[str, Priority]] = {letter: priority for priority, letter in _CLASS.items()}
 
 
-_json: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+def _json(value: dict[str, object]) -> str:
+    return to_json(value).decode()
 
 
 def _read(stored: bytes) -> Any:

@@ -4,16 +4,19 @@ A result goes out as the bytes the provider sent.
 """
 
 import json
-from typing import Final
+
+from pydantic_core import to_json
 
 from jobs.record import JobView, Usage
 
-_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-
 
 def dump(value: object) -> bytes:
-    """Compact JSON in UTF-8."""
-    return _encode(value).encode()
+    """Compact JSON in UTF-8. Raises ValueError for what is none: numbers beyond a double, lone surrogates."""
+    text = to_json(value)
+    if b"Infinity" in text or b"NaN" in text:
+        # pydantic writes such numbers as they are; in a text it is just a word.
+        json.dumps(value, allow_nan=False)
+    return text
 
 
 def seconds(ms: int | None) -> int | None:

@@ -114,7 +114,7 @@ def test_a_deep_body_costs_no_time() -> None:
     "text",
     [
         '{"a":0.1,"b":-0.0,"c":1e-7,"d":123456789012345678901234567890,"e":1.7976931348623157e+308,"f":5.0}',
-        '{"a":"\\u0000","b":"héllo 😀","c":"<|endoftext|>","d":"\\\\","e":[],"f":{},"g":[null,true,false]}',
+        '{"a":"\\u0000","b":"héllo 😀","c":"<|endoftext|>","d":"\\\\","e":[],"f":{},"g":[null,true],"h":"NaN"}',
     ],
 )
 def test_a_value_leaves_as_it_came(text: str) -> None:
