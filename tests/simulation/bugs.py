@@ -311,8 +311,8 @@ BUGS = (
     Bug(
         "a cancelled attempt is also put on the operator's account",
         _lua(
-            "finish.asked(id, head, charge, now)\n  return 'settled'",
-            "finish.lost(id, head, now) finish.asked(id, head, charge, now)\n  return 'settled'",
+            "finish.asked(id, head, charge, now, tonumber(ARGV[7]))\n  return 'settled'",
+            "finish.lost(id, head, now) finish.asked(id, head, charge, now, tonumber(ARGV[7]))\n  return 'settled'",
         ),
     ),
     Bug("a claim does not know its number again", _lua("if last[1] == sequence then", "if false then")),

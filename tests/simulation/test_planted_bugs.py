@@ -22,6 +22,12 @@ def test_there_are_enough_bugs_to_be_caught() -> None:
     assert len({bug.name for bug in BUGS}) == len(BUGS) >= 20
 
 
+def test_every_bug_can_be_planted_still() -> None:
+    for bug in BUGS:
+        with bug.plant():
+            pass
+
+
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_caught(wire: Wire, bug: Bug) -> None:
     catch = hunt(bug, wire)
