@@ -173,16 +173,15 @@ def deaf_after_a_cut() -> None:
 
 def _in_scripts(name: str, old: str, new: str) -> None:
     """Replaces some text in all scripts that have it; the script `name` must."""
-    from limiter import scripts
-
-    compose = scripts.compose
+    import limiter.scripts
+    from limiter.compose import compose
 
     def changed(path: Any, folders: Any) -> str:
         text = compose(path, folders)
         assert path.stem != name or old in text, f"{name}.lua has changed: nothing was planted"
         return text.replace(old, new)
 
-    scripts.compose = changed
+    limiter.scripts.compose = changed  # type: ignore[attr-defined]  # as imported there
 
 
 IN_SCRIPTS: Final[dict[str, tuple[str, str, str]]] = {
@@ -195,7 +194,7 @@ IN_SCRIPTS: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "epoch_ignored": (
         "submit",
-        "if known == '' or redis.call('GET', key.EPOCH) == known then",
+        "if known == '' or redis.call('GET', 'epoch') == known then",
         "if true then",
     ),
     "full_server_refuses_settling": ("settle", "redis.call('DEL', 'nothing')", ""),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from limiter.compose import compose
 from limiter.limiter import Limiter
 from limiter.limits import Refused, RequestLimits, Reserved, Scope, WindowSpec, WindowState
-from limiter.scripts import FOLDER, Script, compose
+from limiter.scripts import FOLDER, Script
 from tests.limiter.rig import MINUTE_MS, NO_WINDOWS, NOON_MS, SCRIPTS, SLICE_MS
 
 ONE = WindowSpec((Scope("one", 1000, 10),))

@@ -318,12 +318,12 @@ BUGS = (
     Bug("a claim does not know its number again", _lua("if last[1] == sequence then", "if false then")),
     Bug(
         "a submission that is repeated makes the job again",
-        _lua("if redis.call('EXISTS', key.job(id)) == 1 then return accepted('accepted', id) end\n", ""),
+        _lua("if redis.call('EXISTS', ('job:' .. (id))) == 1 then return accepted('accepted', id) end\n", ""),
     ),
     Bug(
         "an Idempotency-Key is forgotten",
         _lua(
-            "local first = digest ~= '' and redis.call('GET', key.idempotency(who, digest))",
+            "local first = digest ~= '' and redis.call('GET', ('idem:' .. (who) .. ':' .. (digest)))",
             "local first = false",
         ),
     ),
@@ -360,7 +360,7 @@ BUGS = (
             "finish.attempt(id, head, 0, now)\n", "finish.attempt(id, head, 0, now) counts.move(head, 0, 1)\n"
         ),
     ),
-    Bug("a job is lost between two attempts", _lua("redis.call('ZADD', key.DUE, int(now + after), id)", "")),
+    Bug("a job is lost between two attempts", _lua("redis.call('ZADD', 'due', int(now + after), id)", "")),
     Bug(
         "one job more than allowed runs for a user",
         _lua(">= limits.max_concurrent then", "> limits.max_concurrent then"),
@@ -373,10 +373,13 @@ BUGS = (
     Bug("a worker is told to wait for ever", _lua("if refusal and ms then wait", "if ms then wait")),
     Bug("parked lanes stay parked when a job ends", _lua("lane.unpark(head.u)\n", "")),
     Bug("parked lanes stay parked at midnight", _lua("if lane.unpark(who) then wake.push(now, 1) end", "")),
-    Bug("an end is not published", _lua("redis.call('PUBLISH', key.DONE, id)", "")),
+    Bug("an end is not published", _lua("redis.call('PUBLISH', 'done', id)", "")),
     Bug(
         "a result is forgotten before its time",
-        _lua("redis.call('PEXPIRE', key.job(id), int(life))", "redis.call('PEXPIRE', key.job(id), 5000)"),
+        _lua(
+            "redis.call('PEXPIRE', ('job:' .. (id)), int(life))",
+            "redis.call('PEXPIRE', ('job:' .. (id)), 5000)",
+        ),
     ),
     Bug(
         "what is in flight is never charged",
@@ -414,7 +417,7 @@ BUGS = (
     ),
     Bug(
         "an outage counts again for as long as nobody is heard",
-        _lua("or redis.call('GET', key.GRACE) == heard then", "then"),
+        _lua("or redis.call('GET', 'grace') == heard then", "then"),
         bend=_dying_while_away,
     ),
     Bug("the window's margin is dropped", _python(jobs.store, "publication", _without_margin)),
