@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from limiter.compose import compose
 from limiter.limiter import Limiter
 from limiter.limits import Refused, RequestLimits, Reserved, Scope, WindowSpec, WindowState
-from limiter.scripts import FOLDER, Script
+from limiter.scripts import FOLDER
 from tests.limiter.rig import MINUTE_MS, NO_WINDOWS, NOON_MS, SCRIPTS, SLICE_MS
 
 ONE = WindowSpec((Scope("one", 1000, 10),))
@@ -85,23 +84,3 @@ def test_every_script_says_what_it_is_for_and_touches(path: Path) -> None:
     assert head.startswith(f"-- {path.stem}: ")
     wanted = {"ARGV", "Returns", "Touches"} if "-- ARGV" in head else {"State"}
     assert {word for word in wanted if f"\n-- {word}" in head} == wanted
-
-
-def test_a_fragment_is_put_in_once_after_what_it_needs(tmp_path: Path) -> None:
-    (tmp_path / "first.lua").write_text("-- @use base\nlocal first = base\n")
-    (tmp_path / "second.lua").write_text("-- @use base\n-- @use first\nlocal second = first\n")
-    (tmp_path / "base.lua").write_text("local base = 1\n")
-    (tmp_path / "script.lua").write_text("-- @use second\n-- @use first\nreturn second\n")
-    lines = compose(tmp_path / "script.lua", (tmp_path,)).split("\n")
-    assert [line for line in lines if line] == [
-        "local base = 1",
-        "local first = base",
-        "local second = first",
-        "return second",
-    ]
-
-
-def test_a_fragment_that_nobody_has_is_named(tmp_path: Path) -> None:
-    (tmp_path / "script.lua").write_text("-- @use nothing\nreturn 1\n")
-    with pytest.raises(FileNotFoundError, match=r"script\.lua uses the fragment 'nothing'"):
-        Script(tmp_path / "script.lua")
