@@ -31,8 +31,8 @@ _JOINED = re.compile(
     r"^function ([a-z_]+\.[a-z_]+)\(([\w, ]+)\) return ((?:'[^'\n]*'|\w+)(?: \.\. (?:'[^'\n]*'|\w+))*) end\n",
     re.MULTILINE,
 )
-_NAMED = re.compile(r"\b[a-z_]+\.[A-Z_]+\b")
-_CALL = re.compile(r"(?<!function )\b([a-z_]+\.[a-z_]+)\(")
+_NAMED = re.compile(r"(?<![\w.])[a-z_]+\.[A-Z_]+\b")
+_CALL = re.compile(r"(?<!function )(?<![\w.])([a-z_]+\.[a-z_]+)\(")
 _PART = re.compile(r"'[^'\n]*'|\w+")
 _TOKEN = re.compile(r"'(?:[^'\\\n]|\\.)*'|[(){}\[\],]")
 
