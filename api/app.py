@@ -18,7 +18,7 @@ from api.direct import DirectRoute
 from api.durability import Durability
 from api.edge import Edge
 from api.hooks import Hooks
-from api.openapi import describe
+from api.openapi.document import describe
 from api.rejections import Rejections
 from api.retraction import Retractions
 from api.routes import deliveries, health, jobs, keys, limits, operations, operators, users, webhooks

@@ -1,7 +1,7 @@
 """Routes that go straight from request to response, and are found without trying all of them.
 
 FastAPI's own handler solves dependencies and encodes models, a fifth of the time of a submission; ours take the
-request and give the finished answer, so it is left out. They are documented by hand (documentation.py).
+request and give the finished answer, so it is left out. They are documented by hand (`api/openapi/`).
 """
 
 from collections.abc import Awaitable, Callable, Iterable

@@ -60,10 +60,9 @@ def check_configuration(environment: Environment) -> tuple[Config | None, list[F
     source = (
         str(path) if environment.config_path or path.exists() else "built-in, since there is no penstock.yaml"
     )
-    models = len(config.all_pools())
-    text = (
-        f"{source}: tiers {', '.join(config.tiers)}; providers {', '.join(config.providers)}; {models} models"
-    )
+    count = len(config.all_pools())
+    models = f"{count} model{'' if count == 1 else 's'}"
+    text = f"{source}: tiers {', '.join(config.tiers)}; providers {', '.join(config.providers)}; {models}"
     return config, [Finding("configuration", "ok", text)]
 
 

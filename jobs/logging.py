@@ -58,7 +58,7 @@ def configure_logging(format: LogFormat | None, level: LogLevel) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*before, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*before, structlog.stdlib.ExtraAdder(), _drop_second_message],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_renderers(format, colors=on_terminal),
@@ -88,6 +88,12 @@ def _renderers(format: LogFormat, *, colors: bool) -> list[Processor]:
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _drop_second_message(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """uvicorn says everything twice, the second time for a terminal."""
+    event.pop("color_message", None)
+    return event
 
 
 def _redact_line(_logger: WrappedLogger, _method: str, line: EventDict | str) -> str:

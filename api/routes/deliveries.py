@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import webhook_documentation as doc
 from api.answers import json_answer
 from api.errors import DO_NOT_RETRY, FieldError, Problem, invalid
+from api.openapi import webhook_routes as doc
 from api.pages import NEVER_KEPT, page
 from api.request import Query
 from api.service import Service

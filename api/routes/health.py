@@ -6,9 +6,9 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import documentation as doc
 from api.answers import Header, json_answer
 from api.errors import unavailable
+from api.openapi import operations_routes as doc
 from api.service import Service
 
 READY_TIMEOUT_S = 2.0

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from ulid import ULID
 
-from api import documentation as doc
 from api.answers import Answer, Empty, Header
 from api.auth import Principal
 from api.body import beside, canonical, encode, header_values, read_json
@@ -18,6 +17,7 @@ from api.events import event_stream
 from api.fit import check_fit
 from api.headers import limit_headers, poll_after_s
 from api.hooks import forbidden
+from api.openapi import job_routes as doc
 from api.refusals import rate_limited, refusal
 from api.request import Query, idempotency_key, is_job_id, preferred_wait_s
 from api.service import Service

@@ -8,10 +8,10 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import documentation as doc
 from api.answers import Empty, json_answer
 from api.errors import FieldError, Problem, invalid
 from api.fields import StrictModel, read_model
+from api.openapi import admin_routes as doc
 from api.pages import NEVER_KEPT, page
 from api.request import Query
 from api.routes.users import check_user_name

@@ -8,11 +8,11 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import documentation as doc
 from api.answers import Header, json_answer
 from api.auth import Principal
 from api.errors import FieldError, Problem, invalid
 from api.headers import limit_headers
+from api.openapi import job_routes as doc
 from api.request import Query
 from api.service import Service
 from api.views import limits_object

@@ -4,10 +4,10 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import documentation as doc
 from api.answers import Answer, json_answer
 from api.body import header_values
 from api.metrics import exposition
+from api.openapi import operations_routes as doc
 from api.pages import NEVER_KEPT
 from api.service import Service
 from jobs.scaling import Advice, PoolAdvice

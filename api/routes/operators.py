@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from ulid import ULID
 
-from api import documentation as doc
 from api.answers import Answer, json_answer
 from api.errors import Problem, job_not_found
+from api.openapi import admin_routes as doc
 from api.pages import NEVER_KEPT
 from api.refusals import refusal
 from api.request import Query, is_job_id

@@ -7,10 +7,10 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import documentation as doc
 from api.answers import json_answer
 from api.errors import DO_NOT_RETRY, FieldError, Problem, invalid
 from api.fields import StrictModel, field_errors, read_model
+from api.openapi import admin_routes as doc
 from api.pages import NEVER_KEPT, page
 from api.request import Query
 from api.service import Service

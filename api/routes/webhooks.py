@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from ulid import ULID
 
-from api import webhook_documentation as doc
 from api.answers import dump, json_answer
 from api.body import read_fields
 from api.errors import DO_NOT_RETRY, FieldError, Problem, invalid
 from api.fields import ModelT, StrictModel, read_model
+from api.openapi import webhook_routes as doc
 from api.pages import NEVER_KEPT, page
 from api.request import Query
 from api.service import SMALL_BODY_BYTES, Service

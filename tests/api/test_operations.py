@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from api.schemas import SCHEMAS
+from api.openapi.document import SCHEMAS
 from jobs.claims import PoolPause
 from tests.api.harness import ADMIN, Api, chat, config, problem, running_api
 from tests.support.waiting import eventually

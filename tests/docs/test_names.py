@@ -8,7 +8,7 @@ import pytest
 
 from api.app import create_app
 from api.errors import KINDS
-from api.schemas import SCHEMAS
+from api.openapi.document import SCHEMAS
 from api.submission import Submission
 from jobs.config import Config
 from jobs.connection import connect

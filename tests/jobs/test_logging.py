@@ -52,6 +52,14 @@ def test_json_lines_have_time_level_logger_and_values(capsys: Capture) -> None:
     }
 
 
+def test_what_uvicorn_says_twice_is_said_once(capsys: Capture) -> None:
+    configure_logging("json", "info")
+    logging.getLogger("uvicorn.error").info("Started [%d]", 7, extra={"color_message": "Started \x1b[36m%d"})
+    (line,) = lines(capsys)
+    assert line["event"] == "Started [7]"
+    assert "color_message" not in line
+
+
 @pytest.mark.parametrize(
     "name", ["uvicorn.error", "uvicorn.access", "arq.worker", "openai", "httpx2", "other"]
 )

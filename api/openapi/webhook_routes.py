@@ -1,10 +1,10 @@
-"""The OpenAPI description of the routes of webhooks; the rest is in documentation.py."""
+"""The routes of webhooks."""
 
 from typing import Final
 
-from api.documentation import BODY_PROBLEMS, LIMIT, NEVER_KEPT, operation, path_parameter, query
-from api.schemas import JOB_ID
-from api.webhook_schemas import DELIVERY_ID, ENDPOINT_ID
+from api.openapi.operation import BODY_PROBLEMS, LIMIT, NEVER_KEPT, operation, path_parameter, query
+from api.openapi.schema import JOB_ID
+from api.openapi.webhook_schemas import DELIVERY_ID, ENDPOINT_ID
 
 _ENDPOINT: Final = (path_parameter("endpoint_id", ENDPOINT_ID),)
 _DELIVERY: Final = (path_parameter("delivery_id", DELIVERY_ID),)

@@ -9,10 +9,18 @@ from typing import Any, Final
 from starlette.routing import BaseRoute
 
 from api.direct import DirectRoute
-from api.examples import EXAMPLES
-from api.responses import PROBLEMS, RESPONSE_HEADERS
-from api.schemas import SCHEMAS, SECURITY_SCHEMES, JSONSchema
-from api.webhook_schemas import WEBHOOK_SCHEMAS, WEBHOOKS
+from api.openapi.admin_schemas import ADMIN_SCHEMAS
+from api.openapi.examples import EXAMPLES
+from api.openapi.job_schemas import JOB_SCHEMAS
+from api.openapi.problem_schema import PROBLEM_SCHEMA
+from api.openapi.responses import PROBLEMS, RESPONSE_HEADERS
+from api.openapi.schema import JSONSchema
+from api.openapi.webhook_schemas import WEBHOOK_SCHEMAS, WEBHOOKS
+
+SCHEMAS: Final[dict[str, JSONSchema]] = JOB_SCHEMAS | ADMIN_SCHEMAS | PROBLEM_SCHEMA | WEBHOOK_SCHEMAS
+"""All that `ref` can refer to."""
+
+_SECURITY_SCHEMES: Final[JSONSchema] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "pk_…"}}
 
 _DESCRIPTION: Final = """\
 Jobs are submitted with `POST /v1/jobs`, run when the user's budget and the provider's limits both have room, and read,
@@ -51,10 +59,10 @@ def describe(routes: Iterable[BaseRoute], version: str) -> dict[str, Any]:
         "components": {
             "schemas": {
                 name: schema | ({"examples": [EXAMPLES[name]]} if name in EXAMPLES else {})
-                for name, schema in (SCHEMAS | WEBHOOK_SCHEMAS).items()
+                for name, schema in SCHEMAS.items()
             },
             "headers": RESPONSE_HEADERS,
             "responses": PROBLEMS,
-            "securitySchemes": SECURITY_SCHEMES,
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }

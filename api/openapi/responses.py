@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Final
 
 from api.errors import KINDS
-from api.schemas import JSONSchema, ref
+from api.openapi.schema import JSONSchema, ref
 
 ALWAYS: Final = (400, 408, 431, 500)
 """What any request may be answered: no proper HTTP, too slow, too large a head, a mistake of ours."""

@@ -4,7 +4,18 @@ document's `webhooks`), by Standard Webhooks 1.0.0.
 
 from typing import Final
 
-from api.schemas import JOB_ID, JSONSchema, list_schema, object_schema, ref
+from api.openapi.schema import (
+    COUNT,
+    INT,
+    JOB_ID,
+    MAYBE_INT,
+    MAYBE_TEXT,
+    TEXT,
+    JSONSchema,
+    list_schema,
+    object_schema,
+    ref,
+)
 
 _HEADERS: Final = (
     (
@@ -51,11 +62,6 @@ WEBHOOKS: Final[dict[str, JSONSchema]] = {
 ENDPOINT_ID: Final[JSONSchema] = {"type": "string", "pattern": "^we_[0-7][0-9A-HJKMNP-TV-Z]{25}$"}
 DELIVERY_ID: Final[JSONSchema] = {"type": "string", "pattern": "^dlv_[0-7][0-9A-HJKMNP-TV-Z]{25}_[0-9]{1,2}$"}
 
-_TEXT: Final[JSONSchema] = {"type": "string"}
-_MAYBE_TEXT: Final[JSONSchema] = {"type": ["string", "null"]}
-_INT: Final[JSONSchema] = {"type": "integer"}
-_MAYBE_INT: Final[JSONSchema] = {"type": ["integer", "null"]}
-_COUNT: Final[JSONSchema] = {"type": "integer", "minimum": 0}
 _TYPES: Final = list(WEBHOOKS)
 _WANTED: Final[JSONSchema] = {
     "type": "array",
@@ -70,34 +76,48 @@ _URL: Final[JSONSchema] = {"type": "string", "minLength": 1, "maxLength": 2048}
 _ENDPOINT: Final[dict[str, JSONSchema]] = {
     "id": ENDPOINT_ID,
     "object": {"const": "webhook_endpoint"},
-    "url": _TEXT,
+    "url": TEXT,
     "event_types": _WANTED,
-    "name": _TEXT,
+    "name": TEXT,
     "description": {"type": "string", "description": "The name once more."},
     "status": {"enum": ["enabled", "disabled"]},
-    "disabled_because": _MAYBE_TEXT,
-    "created_at": _INT,
-    "updated_at": _INT,
-    "signing_secret_hint": _TEXT,
+    "disabled_because": MAYBE_TEXT,
+    "created_at": INT,
+    "updated_at": INT,
+    "signing_secret_hint": TEXT,
 }
 _DELIVERY: Final[dict[str, JSONSchema]] = {
     "id": DELIVERY_ID,
     "object": {"const": "delivery"},
     "job_id": {"anyOf": [JOB_ID, {"type": "null"}]},
-    "event_id": _TEXT,
-    "event_type": _TEXT,
+    "event_id": TEXT,
+    "event_type": TEXT,
     "endpoint_id": {"anyOf": [ENDPOINT_ID, {"type": "null"}]},
-    "url": {**_MAYBE_TEXT, "description": "The job's own webhook_url."},
+    "url": {**MAYBE_TEXT, "description": "The job's own webhook_url."},
     "status": {"enum": ["pending", "delivered", "failed"]},
-    "attempts": _COUNT,
-    "last_status_code": _MAYBE_INT,
-    "created_at": _INT,
-    "next_attempt_at": _MAYBE_INT,
-    "gives_up_at": _MAYBE_INT,
-    "failed_because": {**_MAYBE_TEXT, "description": "Where no attempt says so."},
+    "attempts": COUNT,
+    "last_status_code": MAYBE_INT,
+    "created_at": INT,
+    "next_attempt_at": MAYBE_INT,
+    "gives_up_at": MAYBE_INT,
+    "failed_because": {**MAYBE_TEXT, "description": "Where no attempt says so."},
 }
 
 WEBHOOK_SCHEMAS: Final[dict[str, JSONSchema]] = {
+    "Event": object_schema(
+        {
+            "id": {"type": "string", "pattern": "^evt_[^.]+$"},
+            "object": {"const": "event"},
+            "type": {"enum": ["job.succeeded", "job.failed", "job.cancelled", "job.expired"]},
+            "created_at": INT,
+            "timestamp": {"type": "string", "format": "date-time"},
+            "data": {
+                "type": "object",
+                "description": "The job object without `webhook`; where the body would pass 256 KiB, with "
+                "`result_url` instead of `result`.",
+            },
+        }
+    ),
     "NewWebhookEndpoint": object_schema(
         {"url": _URL, "event_types": _WANTED, "name": _NAME, "description": _NAME},
         ["url"],
@@ -135,15 +155,15 @@ WEBHOOK_SCHEMAS: Final[dict[str, JSONSchema]] = {
         {"id": ENDPOINT_ID, "object": {"const": "webhook_endpoint.deleted"}, "deleted": {"const": True}}
     ),
     "WebhookSecret": object_schema(
-        {"object": {"const": "webhook_secret"}, "signing_secret": _SECRET, "signing_secret_hint": _TEXT}
+        {"object": {"const": "webhook_secret"}, "signing_secret": _SECRET, "signing_secret_hint": TEXT}
     ),
     "WebhookEndpointTestResult": object_schema(
         {
             "object": {"const": "webhook_endpoint.test"},
             "webhook_endpoint_id": ENDPOINT_ID,
-            "event_type": _TEXT,
+            "event_type": TEXT,
             "success": {"type": "boolean", "description": "Whether the receiver answered."},
-            "status_code": _MAYBE_INT,
+            "status_code": MAYBE_INT,
             "delivery_id": DELIVERY_ID,
         }
     ),
@@ -151,7 +171,7 @@ WEBHOOK_SCHEMAS: Final[dict[str, JSONSchema]] = {
         {
             "object": {"const": "webhook_endpoint.recovery"},
             "webhook_endpoint_id": ENDPOINT_ID,
-            "deliveries": _COUNT,
+            "deliveries": COUNT,
         }
     ),
     "WebhookEventTypeList": object_schema(
@@ -163,11 +183,11 @@ WEBHOOK_SCHEMAS: Final[dict[str, JSONSchema]] = {
     ),
     "DeliveryAttempt": object_schema(
         {
-            "at_ms": _INT,
-            "duration_ms": _COUNT,
-            "status_code": _MAYBE_INT,
-            "error": _MAYBE_TEXT,
-            "answer": {**_MAYBE_TEXT, "description": "The first 1 KiB of what the receiver answered."},
+            "at_ms": INT,
+            "duration_ms": COUNT,
+            "status_code": MAYBE_INT,
+            "error": MAYBE_TEXT,
+            "answer": {**MAYBE_TEXT, "description": "The first 1 KiB of what the receiver answered."},
             "charged": {"type": "boolean", "description": "Whether it counts in the schedule."},
         }
     ),
