@@ -152,6 +152,10 @@ class Simulation:
 
         self.at(self.now_ms, again)
 
+    def more(self, slots: int) -> None:
+        """Workers with so many slots begin."""
+        self._free += slots
+
     def run(self, until_ms: int) -> None:
         """Let time pass."""
         look_at = self.now_ms

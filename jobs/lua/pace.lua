@@ -6,6 +6,7 @@
 --          thousandths. Names and pools that are no longer configured drop out.
 -- @use figures
 -- @use pool
+-- @rarely progress
 
 local pace = {}
 local SAMPLE_MS = 5000
@@ -53,6 +54,7 @@ function pace.keep(now)
     end
   end
   save(new)
+  progress.sample(now)
 end
 
 -- Tokens a minute that arrive for a served name.

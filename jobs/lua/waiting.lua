@@ -4,15 +4,17 @@
 -- @use counts
 -- @use budget
 -- @rarely pace
+-- @rarely progress
 -- @rarely pool
+-- @rarely foresight
 -- @rarely kept
 
 local waiting = {}
 
 -- What refuses a job of the head's size in every pool of its name, and until when (ms, nil: nobody knows); nil if one
--- would take it.
+-- would take it. Besides, the tokens of a job that a window is kept for.
 local function refused(id, head, now)
-  local reason, at = nil, nil
+  local reason, at, first = nil, nil, 0
   for _, name in ipairs(pool.of(head.n) or {}) do
     local settings = pool.settings(name)
     if settings then
@@ -20,16 +22,17 @@ local function refused(id, head, now)
       local why, wait = 'provider_paused', paused
       if paused == 0 then
         why, wait = window.refusal(settings.spec, now, learned.expected(settings.spec, head.u, head.pt, head.ot))
-        if not why and kept.from(settings.spec, now, id, head) then why, wait = 'provider_tokens', nil end
+        local big = not why and kept.from(settings.spec, now, id, head)
+        if big then why, wait, first = 'provider_tokens', nil, big.et end
       end
-      if not why then return nil end
+      if not why then return nil, nil, 0 end
       if not reason then reason, at = why, wait and now + wait or nil end
     end
   end
-  return reason, at
+  return reason, at, first
 end
 
--- Why a queued job is not running, and when it may: reason or nil, ms (Unix) or nil.
+-- Why a queued job is not running, and when it may: reason or nil, ms (Unix) or nil; the tokens that go first in any case.
 local function blocked(id, head, now)
   if head.bk or (head.nb and head.nb > now) then
     local due = number(redis.call('ZSCORE', key.DUE, id))
@@ -41,8 +44,8 @@ local function blocked(id, head, now)
   if head.w and not head.day and not budget.fits(head.u, day_of(now), id, head.et, limits.tokens_per_day) then
     return 'user_budget'
   end
-  local reason, at = refused(id, head, now)
-  if reason then return reason, at end
+  local reason, at, first = refused(id, head, now)
+  if reason then return reason, at, first end
   if redis.call('ZCOUNT', key.ASLEEP, int(now), '+inf') == 0 then return 'concurrency' end
   return nil, now
 end
@@ -61,65 +64,41 @@ local function own_tokens(head, jobs)
   return jobs * q.tokens / math.max(1, q.jobs)
 end
 
--- What of the others has its turn before virtual time reaches the job's: {jobs, tokens}. Their lanes move with it, each by
--- its weight, as far as they have jobs.
-local function before(head, own, jobs, length)
-  local backlog = redis.call('HMGET', key.backlog(head.n), 'jobs', 'tokens')
-  local q, weight = counts.of(head.u), user.limits(head.u).weight
-  local others = math.max(0, (number(backlog[1]) or 0) - length)
-  local tokens = math.max(0, (number(backlog[2]) or 0) - length * q.tokens / math.max(1, q.jobs))
-  local sum = math.max(weight, number(redis.call('HGET', key.WEIGHT, head.n)) or weight)
-  local by_turns = own / weight * (sum - weight)
-  local tag = number(redis.call('ZSCORE', key.ready('lanes:' .. head.n), head.u))
-  local late = tag and math.max(0, tag - fair.virtual('lanes:' .. head.n)) / 1000 * (sum - weight) or 0
-  return {
-    jobs = math.min(others, math.floor(jobs * (sum - weight) / weight)), tokens = math.min(tokens, by_turns + late),
-  }
-end
-
--- How long it takes until so many tokens of a pool's whole limit have come round: what is charged when the call ends
--- holds its estimate while it runs, and only its usage for the minute after it.
+-- What a pool's calls use of what they hold, and how long it takes until so many tokens of its whole limit have come
+-- round: what is charged when the call ends holds its estimate while it runs, and only its usage for the minute after it.
 local function round_of(spec)
-  local minute = spec.span + 750
-  if spec.accounting == 'openai' then return minute end
-  local call = pace.call(spec.pool)
-  if call[1] == 0 or call[5] == 0 then return minute end
-  return minute * math.min(1, (call[3] + call[4]) / call[5]) + call[2]
+  local minute, call = spec.span + 750, pace.call(spec.pool)
+  local used = call[1] > 0 and call[5] > 0 and (call[3] + call[4]) / call[5] or 1
+  if spec.accounting == 'openai' or call[1] == 0 then return minute, used end
+  return minute * math.min(1, used) + call[2], used
 end
 
--- ms until the pools of a name have taken so many tokens more; nil where nothing limits them.
-local function until_taken(head, tokens, now)
-  local each, longest = {}, nil
+-- The windows that limit a name's pools: {{w, round ms, rate in tokens a ms}, ...}, of each pool its slowest, none where
+-- nothing limits them; the sum of their rates; and what calls use of what they hold.
+local function limits_of(head, now)
+  local limits, sum, of_all = {}, 0, 0
   for _, name in ipairs(pool.of(head.n) or {}) do
     local settings = pool.settings(name)
-    local spec, worst = settings and settings.spec, nil
+    local spec, slowest = settings and settings.spec, nil
     if spec and pool.paused(name, now) == 0 then
-      local round = round_of(spec)
+      local round, used = round_of(spec)
       for _, scope in ipairs(spec.scopes) do
         if scope.tokens then
           local w = window.open(spec, scope, now)
-          local one = {ms = window.until_taken(w, tokens, round), rate = w.limit / round, w = w, round = round}
-          if not worst or one.ms > worst.ms then worst = one end
+          if not slowest or w.limit / round < slowest.rate then slowest = {w = w, round = round, rate = w.limit / round} end
         end
       end
-      if not worst then return nil end
-      each[#each + 1] = worst
+      if not slowest then return {}, 0, used end
+      limits[#limits + 1] = slowest
+      sum, of_all = sum + slowest.rate, of_all + slowest.rate * used
     end
   end
-  if #each == 0 then return nil end
-  if #each == 1 then return each[1].ms end
-  -- Several pools share the tokens by their rates.
-  local sum = 0
-  for _, one in ipairs(each) do sum = sum + one.rate end
-  for _, one in ipairs(each) do
-    local ms = window.until_taken(one.w, tokens * one.rate / sum, one.round)
-    longest = math.max(longest or 0, ms)
-  end
-  return longest
+  return limits, sum, sum > 0 and of_all / sum or 1
 end
 
--- The tokens that other names of the same provider take in the same time, for each of this one's.
-local function beside(head)
+-- Of all that the windows of some names let through, what is not this one's: names that share a provider take turns by the
+-- weights that wait in them.
+local function share_of(head)
   local first = (pool.of(head.n) or {})[1]
   local provider = first and string.match(first, '^[^/]+')
   local weights = redis.call('HGETALL', key.WEIGHT)
@@ -129,29 +108,55 @@ local function beside(head)
     if weights[i] == head.n then mine = tonumber(weights[i + 1]) end
     if weights[i] == head.n or (other and string.match(other, '^[^/]+') == provider) then all = all + weights[i + 1] end
   end
-  return mine > 0 and all / mine or 1
+  return mine > 0 and mine / all or 1
+end
+
+-- By how much virtual time has to move until it reaches a job's turn (tokens by weight), and the weight of the other lanes.
+local function turns_before(head, own)
+  local weight = user.limits(head.u).weight
+  local sum = math.max(weight, number(redis.call('HGET', key.WEIGHT, head.n)) or weight)
+  local tag = number(redis.call('ZSCORE', key.ready('lanes:' .. head.n), head.u))
+  local late = tag and math.max(0, tag - fair.virtual('lanes:' .. head.n)) / 1000 or 0
+  return own / weight + late, sum - weight
+end
+
+-- The tokens of others that have their turn before the job, while so much virtual time passes. At the most, all move by
+-- their weights; but lanes have jobs for a part of the time, and lanes come and go: how fast virtual time moved in the last
+-- minutes tells what that comes to. It moves by what calls have used in the end. rate: tokens a ms that the name gets.
+local function of_others(head, own, turns, weights, rate, used)
+  local by_weights, speed = turns * weights, progress.speed(head.n)
+  if speed == 0 then return by_weights end
+  return math.max(0, math.min(by_weights, rate * turns * used / speed - own))
 end
 
 -- What a list adds to the record of a queued job: as waiting.of, but without its place, which costs ten times as much.
 function waiting.why(id, head, now)
-  local reason, at = blocked(id, head, now)
+  local reason, at, first = blocked(id, head, now)
   local due = reason == 'not_before' or reason == 'backoff'
-  return {reason or false, false, due and math.floor(at)}, at, due
+  return {reason or false, false, due and math.floor(at)}, at, due, first
 end
 
 -- What a poll adds to the record of a queued job: {reason, position, start}, false for what there is not.
 function waiting.of(id, head, now)
-  local why, at, due = waiting.why(id, head, now)
+  local why, at, due, first = waiting.why(id, head, now)
   if due then return why end
   local reason = why[1]
   local jobs, length = lane.place(id, head)
   if not jobs then return why end
   local own = own_tokens(head, jobs)
-  local others = before(head, own, jobs, length)
+  local turns, weights = turns_before(head, own)
+  local limits, rate, used = limits_of(head, now)
+  local share = share_of(head)
+  local others = of_others(head, own, turns, weights, rate * share, used)
   local start = at
-  if jobs + others.tokens > 0 and reason ~= 'concurrency' and reason ~= 'user_budget' then
-    local ms = until_taken(head, (own + others.tokens) * beside(head) + head.et, now)
+  -- A job that a window is kept for goes first, though it may be one of others.
+  local before = math.max(own + others, first or 0)
+  if reason ~= 'concurrency' and reason ~= 'user_budget' and before > 0 then
+    local ms = rate > 0 and foresight.until_taken(limits, before / share + head.et)
     start = ms and math.max(at or now, now + ms)
   end
-  return {reason, jobs + others.jobs, start and math.floor(start) or false}
+  local backlog = redis.call('HMGET', key.backlog(head.n), 'jobs', 'tokens')
+  local waiting, tokens = number(backlog[1]) or 0, number(backlog[2]) or 0
+  local turns_of_others = math.min(waiting - length, math.floor(others * waiting / math.max(1, tokens) + 0.001))
+  return {reason, jobs + math.max(0, turns_of_others), start and math.floor(start) or false}
 end

@@ -111,21 +111,24 @@ end
 function window.forget() loaded = {} end
 
 -- What was charged in slice `i` (0: the oldest) and up to 15 after it, but the newest: a list, tokens and requests in turn.
-local function some_slices(w, i) return redis.call('LRANGE', w.slices, int(2 * i), int(2 * i + 31)) end
+function window.some_slices(w, i) return redis.call('LRANGE', w.slices, int(2 * i), int(2 * i + 31)) end
+
+-- ms until slice `i` (0: the oldest) has left.
+function window.leaves_in(w, i) return math.max(1, (w.oldest + i + 1) * SLICE + w.span - w.now) end
 
 -- ms until `excess` of the counted tokens (first 1) or requests (2) have left; nil if only a settle can help.
 local function until_left(w, first, excess)
   if excess > (first == 1 and w.T or w.R) then return nil end
   local gone, i = 0, 0
   while w.oldest + i < w.newest and gone < excess do
-    local values = some_slices(w, i)
+    local values = window.some_slices(w, i)
     for k = first, #values, 2 do
       gone, i = gone + tonumber(values[k]), i + 1
       if gone >= excess then break end
     end
   end
   if gone < excess then i = w.newest - w.oldest + 1 end
-  return math.max(1, (w.oldest + i) * SLICE + w.span - w.now)
+  return window.leaves_in(w, i - 1)
 end
 
 -- ms until a bucket of `per_minute` that holds `level` thousandths has `amount`, and what it keeps; 0 if it has.
@@ -142,7 +145,7 @@ local function leaving(w)
   w.leaving = {0, 0, 0, 0}
   local last, i = math.min(w.newest, math.floor((w.now + 4 * quarter - w.span) / SLICE) - 1), 0
   while w.oldest + i <= last do
-    local values = w.oldest + i < w.newest and some_slices(w, i) or {w.t, w.r}
+    local values = w.oldest + i < w.newest and window.some_slices(w, i) or {w.t, w.r}
     for n = 1, #values, 2 do
       i = i + 1
       local left_at = (w.oldest + i) * SLICE + w.span - w.now
@@ -265,20 +268,6 @@ function window.left(w)
     return w.limit and math.floor(w.l / 1000) - w.F, w.requests and math.floor(w.q / 1000)
   end
   return w.limit and w.limit - w.T - w.F, w.requests and w.requests - w.R
-end
-
--- About when `tokens` more will have been taken of a window, one request after another: ms. What was admitted at once
--- leaves at once, a span later, and so on; where tokens are in flight, or settle late, at the even pace of one limit in
--- `round` ms.
-function window.until_taken(w, tokens, round)
-  local need = w.limit and w.T + w.F + tokens - w.limit or 0
-  if w.mode ~= 'strict' and w.limit then need = w.F + tokens - w.l / 1000 end
-  if need <= 0 then return 0 end
-  if w.mode == 'strict' and w.F == 0 then
-    local rounds = math.ceil(need / w.limit) - 1
-    return rounds * round + (until_left(w, 1, need - rounds * w.limit) or round)
-  end
-  return need / w.limit * round
 end
 
 -- What is used of the spec's windows: per scope {name, limit, charged, in flight, requests limit, requests}.

@@ -324,8 +324,8 @@ AT_REST_NEVER = (
 """Keys that no job leaves behind once all have ended and what their calls may be charged is known."""
 
 WITHOUT_EXPIRY = (
-    "config", "endpoint", "endpoints", "epoch", "figures", "grace", "heartbeat", "learned", "pace", "scaling",
-    "sequence", "signing", "slices", "subscriptions", "user", "users", "window",
+    "config", "endpoint", "endpoints", "epoch", "figures", "grace", "heartbeat", "learned", "pace", "progress",
+    "scaling", "sequence", "signing", "slices", "subscriptions", "user", "users", "window",
 )  # fmt: skip
 """Keys that stay: the configuration, users, and a bounded number that do not grow with the jobs."""
 

@@ -188,6 +188,57 @@ async def test_a_job_behind_others_starts_when_the_window_has_taken_their_tokens
     assert seen(last) == ("provider_tokens", 7, first_ms + round_ms)
 
 
+async def test_a_job_behind_others_starts_when_any_pool_of_its_route_has_taken_their_tokens(
+    server: Redis,
+) -> None:
+    desk = await Desk.open(
+        server,
+        config(
+            providers={"p": provider(tokens=1000), "q": provider("n", tokens=1000)},
+            routes={"best": ("p/m", "q/n")},
+        ),
+    )
+    hand = await asleep(desk)
+    full_ms = []
+    for _ in range(2):
+        for _ in range(5):
+            await desk.submit(tokens=200, name="best")
+        for taken in await hand.take(5):
+            await hand.succeed(taken)
+        full_ms.append(desk.clock.now_ms)
+        desk.clock.advance(20 * SECOND_MS)
+    await asleep(desk)
+    # Five go as soon as the first pool has room, five with the second, and so on by turns.
+    left_ms, round_ms = MINUTE_MS + SECOND_MS + 500, MINUTE_MS + SECOND_MS + 750
+    starts = [(await desk.submit(tokens=200, name="best")).estimated_start_ms for _ in range(15)]
+    assert starts == [
+        *[full_ms[0] + left_ms] * 5, *[full_ms[1] + left_ms] * 5, *[full_ms[0] + left_ms + round_ms] * 5
+    ]  # fmt: skip
+
+
+async def test_a_start_reckons_with_how_fast_turns_came_in_the_last_minutes(server: Redis) -> None:
+    """Bob could have every second turn, but has a job once a minute."""
+    desk = await Desk.open(server, config(providers={"p": provider(tokens=1000)}))
+    hand = await asleep(desk)
+    for _ in range(60):
+        await desk.submit(tokens=200)
+    round_ms, hers = MINUTE_MS + SECOND_MS + 500, 60
+    for third in range(16):
+        desk.clock.advance(round_ms // 3)
+        if third % 3 == 0:
+            await desk.submit(BOB, tokens=200)
+        await desk.store.sweep()
+        for job in await hand.take(20):
+            await hand.succeed(job)
+            hers -= job.user == ALICE
+    waiting = await desk.submit(tokens=200)
+    await desk.submit(BOB, tokens=200)
+    foretold_ms = (await desk.read(waiting)).estimated_start_ms
+    assert foretold_ms is not None
+    rounds = (foretold_ms - desk.clock.now_ms) / round_ms
+    assert rounds == pytest.approx(hers / 4, rel=0.15), "four of five turns are hers"
+
+
 async def test_without_a_limit_no_start_is_foretold_behind_others(server: Redis) -> None:
     desk = await Desk.open(server)
     await asleep(desk)

@@ -107,7 +107,11 @@ async def test_a_kept_window_is_free_again_when_it_can_no_longer_hold_its_job(se
 async def test_whoever_may_not_overtake_is_blocked_by_the_windows_tokens(server: Redis) -> None:
     desk, hand, large = await kept(server)
     job = await desk.submit(BOB, tokens=50)
-    assert (job.blocked_on, job.estimated_start_ms) == ("provider_tokens", None)
+    assert job.blocked_on == "provider_tokens"
+    kept_until_ms = (await desk.read(large)).estimated_start_ms
+    assert job.estimated_start_ms is not None
+    assert kept_until_ms is not None
+    assert job.estimated_start_ms >= kept_until_ms, "not before the job that the window is kept for"
     await desk.store.cancel(ALICE, large.id)
     await hand.claim()
     assert (await desk.read(job)).blocked_on != "provider_tokens"
