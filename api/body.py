@@ -27,6 +27,8 @@ TOTAL_S = 30.0
 """The longest time for all of it."""
 MAX_DEPTH = 32
 """Levels of arrays and objects, the body itself being the first."""
+BODY_IS_HERE = "penstock.body"
+"""In the extensions of a request whose body has come: there is nothing to wait for, and no time to be limited."""
 INLINE_BYTES = 32_768
 """Larger bodies are parsed and encoded in a thread: a megabyte of brackets takes some 50 ms."""
 
@@ -94,26 +96,11 @@ async def read_bytes(scope: Scope, receive: Receive, *, limit_bytes: int) -> byt
     announced = header_values(scope, b"content-length")
     if any(length.isdigit() and (len(length) > 15 or int(length) > limit_bytes) for length in announced):
         raise _too_large(limit_bytes)
-    loop = asyncio.get_running_loop()
-    last_moment = loop.time() + TOTAL_S
-    chunks: list[bytes] = []
-    size_bytes = 0
+    if BODY_IS_HERE in scope.get("extensions", ()):
+        return await _collected(receive, limit_bytes)
     try:
         async with asyncio.timeout(min(SILENCE_S, TOTAL_S)) as patience:
-            while True:
-                message: Message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk: bytes = message.get("body", b"")
-                if chunk:
-                    chunks.append(chunk)
-                    size_bytes += len(chunk)
-                    if size_bytes > limit_bytes:
-                        raise _too_large(limit_bytes)
-                if not message.get("more_body", False):
-                    return b"".join(chunks)
-                if chunk:
-                    patience.reschedule(min(last_moment, loop.time() + SILENCE_S))
+            return await _collected(receive, limit_bytes, patience)
     except TimeoutError:
         raise Problem(
             "slow_body",
@@ -121,6 +108,27 @@ async def read_bytes(scope: Scope, receive: Receive, *, limit_bytes: int) -> byt
             extra={"silence_s": SILENCE_S, "total_s": TOTAL_S},
             headers=((b"connection", b"close"),),
         ) from None
+
+
+async def _collected(receive: Receive, limit_bytes: int, patience: asyncio.Timeout | None = None) -> bytes:
+    loop = asyncio.get_running_loop()
+    last_moment = loop.time() + TOTAL_S
+    chunks: list[bytes] = []
+    size_bytes = 0
+    while True:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        if chunk:
+            chunks.append(chunk)
+            size_bytes += len(chunk)
+            if size_bytes > limit_bytes:
+                raise _too_large(limit_bytes)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        if chunk and patience is not None:
+            patience.reschedule(min(last_moment, loop.time() + SILENCE_S))
 
 
 def _too_large(limit_bytes: int) -> Problem:
@@ -134,10 +142,11 @@ def _too_large(limit_bytes: int) -> Problem:
 def parse(raw: bytes) -> dict[str, object]:
     """Strict JSON: an object, UTF-8, no duplicate keys, no NaN. Raises Problem: 400 or 422."""
     try:
-        with _uncollected(len(raw)):
-            value: object = jiter.from_json(
-                raw, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="keys", float_mode="float"
-            )
+        if len(raw) <= INLINE_BYTES:
+            value = _from_json(raw)
+        else:
+            with _uncollected():
+                value = _from_json(raw)
     except ValueError as error:
         raise _why_not(raw, str(error)) from None
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
@@ -147,12 +156,18 @@ def parse(raw: bytes) -> dict[str, object]:
     return value
 
 
+def _from_json(raw: bytes) -> object:
+    return jiter.from_json(
+        raw, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="keys", float_mode="float"
+    )
+
+
 @contextlib.contextmanager
-def _uncollected(size_bytes: int) -> Iterator[None]:
+def _uncollected() -> Iterator[None]:
     """No garbage is looked for while a large body is parsed: of 350,000 arrays that would make 200 ms out of 30, all
     of which hold the interpreter's lock, and so the loop.
     """
-    pause = size_bytes > INLINE_BYTES and gc.isenabled()
+    pause = gc.isenabled()
     if pause:
         gc.disable()
     try:

@@ -11,6 +11,7 @@ from httptools import HttpParserError
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from api.body import BODY_IS_HERE
 from api.edge import new_request_id
 from api.errors import KINDS, Problem, answer
 from api.packet import OnePacket
@@ -56,18 +57,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
+            elif self._head_timer is None:
+                self._arm_head_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
-        self._arm_head_timer()
+        self._cancel_head_timer()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._cancel_head_timer()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._problem = _head_too_large()
@@ -82,6 +83,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._linger_timer.cancel()
             self._linger_timer = None
             self._arm_keep_alive()
+        # Mostly it has all come in one packet, and the application has not begun yet.
+        self.scope["extensions"] = {BODY_IS_HERE: {}}
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -124,9 +127,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self._linger_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
-    def _arm_head_timer(self) -> None:
+    def _cancel_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
+            self._head_timer = None
+
+    def _arm_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
 
     def _head_is_late(self) -> None:
@@ -141,10 +147,10 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _cancel_timers(self) -> None:
-        for timer in (self._head_timer, self._linger_timer):
-            if timer is not None:
-                timer.cancel()
-        self._head_timer = self._linger_timer = None
+        self._cancel_head_timer()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
 
 
 def _head_too_large() -> Problem:

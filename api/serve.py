@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import gc
 import socket
 from types import FrameType
 
@@ -93,4 +94,6 @@ def run(environment: Environment) -> None:
     """The whole process; returns after a drain. Raises ConfigError and SettingsError."""
     import uvloop  # not there on Windows, where asyncio's own loop has to do
 
+    # What has been imported stays: garbage is not to be looked for in it again and again.
+    gc.freeze()
     uvloop.run(serve(environment))

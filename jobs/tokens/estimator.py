@@ -32,9 +32,9 @@ class TokenEstimator:
         stop_above_tokens: int | None = None,
     ) -> Estimate:
         """What estimate.estimate answers; body_bytes is the size of the body as it was received."""
-        count = partial(estimate, body, pools, stop_above_tokens=stop_above_tokens)
         if body_bytes <= INLINE_BYTES and all(is_loaded(pool.model_settings.encoding) for pool in pools):
-            return count()
+            return estimate(body, pools, stop_above_tokens=stop_above_tokens)
+        count = partial(estimate, body, pools, stop_above_tokens=stop_above_tokens)
         return await asyncio.get_running_loop().run_in_executor(self._threads, count)
 
     async def count_text(self, text: str, encoding: str) -> int:
