@@ -42,7 +42,7 @@ class RunningCommand:
         compiled = re.compile(pattern, re.MULTILINE)
         wait_until(lambda: compiled.search(self.output) is not None or self.process.poll() is not None)
         match = compiled.search(self.output)
-        assert match is not None, self.output
+        assert match is not None, f"it ended with {self.process.poll()} and said: {self.output}"
         return match
 
     def interrupt(self) -> None:

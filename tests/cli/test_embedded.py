@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from cli import embedded
 from cli.embedded import EmbeddedValkey, server_binary
 from cli.errors import CommandError
 from tests.support.valkey import HOST, free_port
@@ -70,6 +71,9 @@ class DataDirectory:
             user.stop()
         with suppress(FileNotFoundError, ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        # What a user left running for others was ended by them, or just now.
+        while embedded._outliving:
+            embedded._outliving.pop().wait()
 
 
 @pytest.fixture
