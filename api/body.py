@@ -10,8 +10,10 @@ import gc
 import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import Message as HeaderParser
+from itertools import islice
 from typing import TypeVar
 
 import jiter
@@ -29,8 +31,14 @@ MAX_DEPTH = 32
 """Levels of arrays and objects, the body itself being the first."""
 BODY_IS_HERE = "penstock.body"
 """In the extensions of a request whose body has come: there is nothing to wait for, and no time to be limited."""
+MAX_VALUES = 50_000
+"""Values of a body: the parser holds the interpreter's lock, and so the loop, for about a microsecond each."""
 INLINE_BYTES = 32_768
-"""Larger bodies are parsed and encoded in a thread: a megabyte of brackets takes some 50 ms."""
+"""Larger bodies are parsed and encoded in a thread."""
+_LONGEST_CONTENT_TYPE = 256
+
+# One thread: parsers hold the interpreter's lock, and several would hand it to each other rather than to the loop.
+_BESIDE = ThreadPoolExecutor(1, thread_name_prefix="bodies")
 
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
@@ -64,7 +72,9 @@ async def read_fields(scope: Scope, receive: Receive, *, limit_bytes: int) -> di
 
 async def beside(size_bytes: int, work: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
     """What `work` makes of a body or a part of one: at once if the body is small, beside the loop if it is large."""
-    return work(argument) if size_bytes <= INLINE_BYTES else await asyncio.to_thread(work, argument)
+    if size_bytes <= INLINE_BYTES:
+        return work(argument)
+    return await asyncio.get_running_loop().run_in_executor(_BESIDE, work, argument)
 
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
@@ -85,7 +95,9 @@ def check_content_type(scope: Scope) -> None:
     if header_values(scope, b"content-encoding") not in ([], [b"identity"]):
         raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
     header = HeaderParser()
-    header["content-type"] = types[0].decode("latin-1") if len(types) == 1 else ""
+    # Its parser takes seconds for a long one of semicolons.
+    sane = len(types) == 1 and len(types[0]) <= _LONGEST_CONTENT_TYPE
+    header["content-type"] = types[0].decode("latin-1") if sane else ""
     charset = header.get_content_charset("utf-8")
     if header.get_content_type() != "application/json" or charset not in ("utf-8", "utf8"):
         raise Problem("unsupported_media_type", "Send JSON with the header Content-Type: application/json.")
@@ -145,6 +157,7 @@ def parse(raw: bytes) -> dict[str, object]:
         if len(raw) <= INLINE_BYTES:
             value = _from_json(raw)
         else:
+            _check_values(raw)
             with _uncollected():
                 value = _from_json(raw)
     except ValueError as error:
@@ -164,8 +177,8 @@ def _from_json(raw: bytes) -> object:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """No garbage is looked for while a large body is parsed: of 350,000 arrays that would make 200 ms out of 30, all
-    of which hold the interpreter's lock, and so the loop.
+    """No garbage is looked for while a large body is parsed: with many small arrays that takes longer than the parsing,
+    and all of it holds the interpreter's lock, and so the loop.
     """
     pause = gc.isenabled()
     if pause:
@@ -226,12 +239,25 @@ def _why_not(raw: bytes, reason: str) -> Problem:
     return Problem("invalid_json", f"The body is not valid JSON: {reason[:200]}.")
 
 
-_STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+# Texts, whose marks mean nothing, and marks. Possessive, and a text may be without its end: so nothing is looked at
+# twice, whatever is missing.
+_TEXT = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
+_BRACKETS = re.compile(_TEXT + r"|[\[\]{}]", re.DOTALL)
+_BEGINNINGS = re.compile((_TEXT + r"|[,\[{]").encode(), re.DOTALL)
+
+
+def _check_values(raw: bytes) -> None:
+    """Raises Problem 422 for too many. Each but the first begins after a comma or an opening bracket."""
+    if sum(map(raw.count, (b",", b"[", b"{"))) <= MAX_VALUES:
+        return
+    marks = (match for match in _BEGINNINGS.finditer(raw) if match[0][0] != ord('"'))
+    if next(islice(marks, MAX_VALUES, None), None) is not None:
+        raise invalid(FieldError("", f"the body may have at most {MAX_VALUES} values"))
 
 
 def _nested_beyond(text: str, levels: int) -> bool:
     depth = 0
-    for match in _STRUCTURE.finditer(text):
+    for match in _BRACKETS.finditer(text):
         mark = match[0]
         if mark in "[{":
             depth += 1

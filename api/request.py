@@ -10,6 +10,7 @@ from api.errors import FieldError, invalid
 
 MAX_WAIT_S = 60
 MAX_KEY_CHARS = 255
+MAX_QUERY_BYTES = 8_192
 
 _JOB_ID = re.compile(r"job_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _PREFER_WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
@@ -56,10 +57,12 @@ def preferred_wait_s(scope: Scope) -> int:
 
 
 class Query:
-    """The query of a request; the first of several values of one name counts."""
+    """The query of a request; the first of several values of one name counts. Raises Problem 422 for a long one."""
 
     def __init__(self, scope: Scope) -> None:
         text = scope.get("query_string", b"").decode("latin-1")
+        if len(text) > MAX_QUERY_BYTES:
+            raise invalid(FieldError("?", f"the query may have at most {MAX_QUERY_BYTES} bytes"))
         self._values: dict[str, str] = {}
         for name, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
             self._values.setdefault(name, value)

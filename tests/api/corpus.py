@@ -39,6 +39,10 @@ BODIES: Final[dict[str, tuple[bytes, int]]] = {
     "utf-32": (with_prompt(b"x").decode().encode("utf-32"), 400),
     "invalid utf-8": (with_prompt(b"\xc3\x28"), 400),
     "overlong utf-8": (with_prompt(b"\xc0\xaf"), 400),
+    "a text of escaped quotes without an end": (b'{"body":"' + b'\\"' * 500_000, 400),
+    "a text of backslashes without an end": (b'{"body":"' + b"\\" * 1_000_000, 400),
+    "nothing but quotes": (b'"' * 1_000_000, 400),
+    "250,000 numbers": (with_body("[" + "0," * 250_000 + "0]"), 422),
     "an array": (b"[]", 422),
     "a text": (b'"x"', 422),
     "unknown field": (b'{"bdoy":{}}', 422),
@@ -94,6 +98,8 @@ PROMPTS: Final[dict[str, bytes]] = {
     "250,000 emoji": "😀".encode() * 250_000,
     "a million digits": b"1234567890" * 100_000,
     "200,000 tokens": b"The quick brown fox. " * 47_000,
+    "a megabyte of marks": b"[{," * 330_000,
+    "200,000 escaped quotes and commas": b'\\",' * 200_000,
     "combining marks": "e\u0301\u0302\u0303\u0304".encode() * 100_000,
     "special tokens": b"<|endoftext|>" * 10,
     "50,000 special tokens": b"<|endoftext|>" * 50_000,
@@ -106,7 +112,7 @@ LARGE: Final[dict[str, bytes]] = {
         name: with_prompt(PROMPTS[name])
         for name in ("a million spaces", "a million letters", "200,000 tokens")
     },
-    "35,000 messages": json.dumps({"body": chat() | {"messages": [{"role": "user"}] * 35_000}}).encode(),
+    "24,000 messages": json.dumps({"body": chat() | {"messages": [{"role": "user"}] * 24_000}}).encode(),
 }
 """Whole bodies just below the limit, of which the most work is made."""
 

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
 from api import body
-from api.body import canonical, check_content_type, encode, parse, read_bytes, read_json
+from api.body import INLINE_BYTES, beside, canonical, check_content_type, encode, parse, read_bytes, read_json
 from api.errors import Problem
 
 
@@ -102,6 +102,40 @@ def test_thirty_two_levels_are_taken_and_thirty_three_are_not() -> None:
 def test_many_brackets_are_no_depth() -> None:
     assert parse(b'{"a":[' + b"[],{}," * 1000 + b"1]}")
     assert parse(json.dumps({"a": "[{" * 1000}).encode())
+
+
+def test_fifty_thousand_values_are_taken_and_no_more() -> None:
+    # The body itself, the list in it, and what is in that.
+    assert parse(b'{"a":[' + b"0," * 49_997 + b"0]}")
+    assert "at most 50000 values" in refused(b'{"a":[' + b"0," * 49_999 + b"0]}").detail
+    assert "at most 50000 values" in refused(b'{"a":[' + b"{}," * 30_000 + b"[]]}").detail
+
+
+def test_marks_in_texts_are_no_values() -> None:
+    assert parse(json.dumps({"a": ',[{\\"' * 100_000, ",[{": 1}).encode())
+
+
+def test_each_mark_is_looked_at_once_whatever_is_missing() -> None:
+    # Looked at anew from each quote, these would take hours.
+    for endless in (b'\\"', b"\\", b'",', b'\\",'):
+        assert refused(b'{"a":"' + endless * 300_000).code in ("invalid_json", "invalid_request")
+
+
+async def test_large_bodies_are_worked_on_one_after_the_other() -> None:
+    at_once: list[int] = []
+    running = 0
+
+    def work(number: int) -> int:
+        nonlocal running
+        running += 1
+        at_once.append(running)
+        time.sleep(0.001)
+        running -= 1
+        return number
+
+    made = await asyncio.gather(*(beside(INLINE_BYTES + 1, work, number) for number in range(9)))
+    assert made == list(range(9))
+    assert at_once == [1] * 9
 
 
 def test_a_deep_body_costs_no_time() -> None:
@@ -215,7 +249,7 @@ async def test_a_client_that_hangs_up_is_no_mistake() -> None:
 
 
 async def test_a_large_body_leaves_the_loop_free() -> None:
-    raw = b'{"a":[' + b'"x",' * 200_000 + b"1]}"
+    raw = b'{"a":[' + b'"xxxxxxxxxxxxxxx",' * 49_000 + b"1]}"
     longest, last = 0.0, time.perf_counter()
 
     async def watch() -> None:

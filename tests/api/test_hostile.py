@@ -100,6 +100,7 @@ async def test_a_large_body_is_looked_at_beside_the_loop(
         {},
         {"content-type": "text/plain"},
         {"content-type": "multipart/form-data; boundary=x"},
+        {"content-type": 'application/json; a="' + ";" * 60_000},
         {"content-type": "application/x-www-form-urlencoded"},
         {"content-type": "application/json; charset=utf-16"},
         {"content-type": "application/json", "content-encoding": "gzip"},

@@ -95,6 +95,13 @@ def test_a_wait_that_is_no_number_is_refused(text: str) -> None:
     assert [one.pointer for one in caught.value.errors] == ["?wait"]
 
 
+def test_a_long_query_is_refused_before_it_is_taken_apart() -> None:
+    Query({"query_string": b"a&" * 4_096})
+    with pytest.raises(Problem) as raised:
+        Query({"query_string": b"a&" * 4_096 + b"a"})
+    assert raised.value.code == "invalid_request"
+
+
 def test_what_the_query_may_hold_is_bounded() -> None:
     query = Query({"query_string": b"limit=101&status=done&custom_id=" + b"x" * 257 + b"&after=job_x"})
     for ask in (
