@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from random import Random
 from typing import Any, Final
+from urllib.parse import quote
 
 import jsonschema_rs
 import schemathesis
@@ -163,6 +164,7 @@ class Fuzzer:
 
     def _judge(self, case: Case[Any], origin: str, *, excluded: tuple[Any, ...] = ()) -> None:
         self.counts[origin] += 1
+        case.path_parameters = {name: _in_a_path(value) for name, value in case.path_parameters.items()}
         headers = self._headers(case)
         try:
             response = case.call(BASE_URL, headers=headers)
@@ -214,6 +216,11 @@ def map_body(context: Any, body: Any) -> Any:
     if isinstance(body, list):
         return [map_body(context, value) for value in body]
     return int(body) if isinstance(body, float) and body.is_integer() and abs(body) < 2**53 else body
+
+
+def _in_a_path(value: object) -> object:
+    """Schemathesis leaves a list or an object unquoted, and a `#` in it would end the path: another would be asked."""
+    return quote(str(value), safe="") if isinstance(value, list | dict) else value
 
 
 def _validators(document: dict[str, Any]) -> Iterator[tuple[str, jsonschema_rs.Validator]]:
