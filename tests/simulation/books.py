@@ -13,6 +13,7 @@ from tests.docs.redis_keys import Key, documented, wrong_expiries
 from tests.jobs.builders import day_of
 from tests.jobs.invariants import AT_REST_NEVER, Kept, check
 from tests.simulation.facts import Job
+from tests.simulation.letters import Letters
 from tests.simulation.world import World
 
 EVERYBODY = "ip:all"
@@ -45,6 +46,10 @@ class Books:
     def heads(self) -> dict[str, dict[str, Any]]:
         return {name: json.loads(self.pairs(key)["h"]) for key, name in self.keys("job:")}
 
+    @cached_property
+    def deliveries(self) -> dict[str, dict[str, Any]]:
+        return {name: json.loads(self.pairs(key)["h"]) for key, name in self.keys("delivery:")}
+
     def stored(self, job_id: str) -> tuple[bytes | None, ...]:
         """A job's record, result and error."""
         fields = self.pairs(f"job:{job_id}")
@@ -62,8 +67,7 @@ class Books:
     @property
     def kept(self) -> Kept:
         """The same for the invariants of the scripts' own tests."""
-        deliveries = {name: json.loads(self.pairs(key)["h"]) for key, name in self.keys("delivery:")}
-        found = Kept(jobs=self.heads, deliveries=deliveries)
+        found = Kept(jobs=self.heads, deliveries=self.deliveries)
         for key, (kind, _, value) in self.dump.items():
             match kind:
                 case "string":
@@ -84,7 +88,7 @@ class Books:
         return [name for name, head in self.heads.items() if head["st"] == "running"]
 
 
-def audit(world: World, jobs: dict[str, Job]) -> Books:
+def audit(world: World, jobs: dict[str, Job], letters: Letters) -> Books:
     """Everything that must hold at any moment between two scripts."""
     books = Books(world.wire.dump())
     try:
@@ -94,6 +98,8 @@ def audit(world: World, jobs: dict[str, Job]) -> Books:
     _records(world, books, jobs)
     _limits(world, books, jobs)
     _totals(world, books)
+    if world.plan.hooks is not None:
+        letters.audit(books.deliveries, books.heads)
     if not world.faults_stopped:
         _overdue(world, books)
     return books
@@ -166,7 +172,7 @@ def _overdue(world: World, books: Books) -> None:
     if world.loop.now_s < world.outage_until + patience_s:
         return
     latest = world.redis_ms() - 1000 * patience_s
-    for key in ("leases", "due", "expiries", "midnight", "receipts:due"):
+    for key in ("leases", "due", "expiries", "midnight", "receipts:due", "outbox:leases", "outbox:ends"):
         late = [member for member, score in books.pairs(key).items() if float(score) < latest]
         if late:
             world.fail("overdue", f"{key} still has {late}, by more than {patience_s} s")

@@ -15,7 +15,8 @@ from redis.exceptions import RedisError
 import jobs.store
 import worker.dispatch
 from jobs.claims import Claims, Renewal
-from tests.simulation.plan import Plan
+from jobs.webhooks.outbox import Outbox
+from tests.simulation.plan import Plan, hooks
 from tests.simulation.provider import Client
 from tests.simulation.schedule import Outcome, run
 from tests.simulation.wire import Wire
@@ -24,6 +25,7 @@ from worker.dispatch import Dispatcher
 from worker.outcome import Failure, FailureKind
 from worker.retry import Retry
 from worker.seam import ClaimingWorker
+from worker.webhooks.sender import Sender
 
 MOST_SEEDS = 600
 """A bug that none of so many schedules shows counts as missed."""
@@ -101,6 +103,12 @@ def _parked_often(plan: Plan) -> Plan:
 def _overtaken_often(plan: Plan) -> Plan:
     """Workers wake just when their jobs run elsewhere."""
     return replace(plan, faults=replace(plan.faults, overtakings=4))
+
+
+def _told(plan: Plan) -> Plan:
+    """Most ends are to be told, and much of that goes wrong."""
+    drawn = hooks(plan.seed, plan.users)
+    return replace(plan, hooks=replace(drawn, own=0.8, troubled=0.6, cuts=4, acts=4))
 
 
 def _lua(old: str, new: str) -> Callable[[], Any]:
@@ -249,6 +257,32 @@ def _without_margin(publication: Any) -> Any:
         return json.dumps(told)
 
     return publish_minutes
+
+
+def _tries_post_once(_: Any) -> Any:
+    async def try_once(self: Sender, step: Callable[[], Any]) -> Any:
+        try:
+            return await step()
+        except RedisError:
+            return None
+
+    return try_once
+
+
+def _takes_all_for_2xx(settle: Any) -> Any:
+    async def settle_well(self: Outbox, claimed: Any, outcome: Any, attempt: Any, **rest: Any) -> Any:
+        return await settle(self, claimed, "delivered" if outcome == "failed" else outcome, attempt, **rest)
+
+    return settle_well
+
+
+def _builds_anew(prepared: Any) -> Any:
+    async def build_anew(self: Sender, claimed: Any) -> Any:
+        ready = await prepared(self, claimed)
+        attempt = claimed.delivery.attempts + 1
+        return ready and replace(ready, body=ready.body[:-1] + f',"attempt":{attempt}}}'.encode())
+
+    return build_anew
 
 
 BUGS = (
@@ -442,4 +476,73 @@ BUGS = (
     Bug("an attempt of unknown outcome gives its window back", _decides(_unknown_is_free)),
     Bug("a 429 gives the request back", _decides(_throttled_is_free), bend=_throttled_often),
     Bug("a refused key does not pause the pool", _decides(_refused_key_burns_attempts)),
+    Bug(
+        "an end is told to nobody where it came by itself",
+        _lua(
+            "if head.wu or redis.call('EXISTS', key.subscriptions(head.u)) == 1 then",
+            "if state ~= 'expired' and (head.wu or redis.call('EXISTS', key.subscriptions(head.u)) == 1) then",
+        ),
+        bend=_told,
+    ),
+    Bug(
+        "a retry is told as if it were the end",
+        _lua(
+            "if after > 0 then\n    head.bk = true",
+            "if head.wu then outbox.write(id, {u = head.u, wu = head.wu, wl = head.wl, st = ''}, DAY_MS, now) end\n"
+            "  if after > 0 then\n    head.bk = true",
+        ),
+        bend=_told,
+    ),
+    Bug(
+        "the settle of a delivery does not compare the lease token",
+        _lua("(head.lt or head.lo) ~= token then", "not head then"),
+        bend=_told,
+    ),
+    Bug(
+        "a settle of a delivery that is repeated settles again",
+        _lua("if not head.lt then return 'settled' end\n", "head.lt = head.lt or token\n"),
+        bend=_told,
+    ),
+    Bug(
+        "a delivery whose worker died is not sent again",
+        _lua("if head and head.lt == token then\n        local at", "if false then\n        local at"),
+        bend=_told,
+    ),
+    Bug(
+        "the body of a webhook is built anew on each attempt",
+        _python(Sender, "_prepared", _builds_anew),
+        bend=_told,
+    ),
+    Bug("any answer to a webhook is a success", _python(Outbox, "settle", _takes_all_for_2xx), bend=_told),
+    Bug(
+        "the settle of a delivery is tried once",
+        _python(Sender, "_keep_trying", _tries_post_once),
+        bend=_told,
+    ),
+    Bug(
+        "a fault of our own is one of the attempts",
+        _lua(
+            "again(id, head, our_wait(head) * spread, now)",
+            "head.n = head.n + 1\n    again(id, head, our_wait(head) * spread, now)",
+        ),
+        bend=_told,
+    ),
+    Bug(
+        "a failed webhook is sent again at once",
+        _lua(
+            "again(id, head, math.max(seconds * 1000 * spread, retry_after or 0), now)",
+            "again(id, head, 0, now)",
+        ),
+        bend=_told,
+    ),
+    Bug(
+        "what waits for a webhook is kept no longer than any job",
+        _lua("local kept = math.max(life, SCHEDULE_MS + KEPT_AFTER_MS)", "local kept = life"),
+        bend=_told,
+    ),
+    Bug(
+        "erasing a job leaves its deliveries",
+        _lua("outbox.erase(id, head, now)\n", ""),
+        bend=_told,
+    ),
 )

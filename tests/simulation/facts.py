@@ -57,7 +57,10 @@ class End:
 
 @dataclass(slots=True)
 class Job:
-    """An accepted job. `key`: digest of its Idempotency-Key, '' for none. Times in Unix ms by Redis's clock."""
+    """An accepted job. Times in Unix ms by Redis's clock.
+
+    `key`: digest of its Idempotency-Key, '' for none; `url`, `lane`: its own receiver's, '' for none.
+    """
 
     id: str
     user: str
@@ -71,6 +74,8 @@ class Job:
     accepted_ms: int
     expires_ms: int
     first_day: str
+    url: str
+    lane: str
     turns: list[Turn] = field(default_factory=list)
     asked_ms: int | None = None
     end: End | None = None

@@ -15,7 +15,7 @@ from tests.simulation.world import World
 def faults(world: World, watch: Watch, fleet: Fleet) -> Iterator[tuple[float, Act]]:
     """When which fault happens, in simulated seconds."""
     plan = world.plan
-    chance = plan.random("faults")
+    chance, chance_of_cuts = plan.random("faults"), plan.random("cuts")
 
     def one_of(workers: list[Worker]) -> Worker | None:
         busy = [worker for worker in workers if worker.busy]
@@ -62,6 +62,18 @@ def faults(world: World, watch: Watch, fleet: Fleet) -> Iterator[tuple[float, Ac
                 await asyncio.sleep(chance.random() * chance.choice((0.05, 1.0)))
                 world.thaw(process)
 
+    async def cut() -> None:
+        """A worker dies, or sleeps through its lease, just where a delivery has got to."""
+        until = chance_of_cuts.choice(("deliveries_claim", "deliveries_prepare", "post", "deliveries_settle"))
+        process = await world.next_script(until, 15.0)
+        for worker in fleet.workers:
+            if worker.process is process and not worker.process.gone:
+                if chance_of_cuts.random() < 0.5:
+                    world.kill(worker.process)
+                    await replace(3.0)
+                else:
+                    world.freeze(worker.process, (0.3 + 3 * chance_of_cuts.random()) * plan.lease_ms / 1000)
+
     async def drain() -> None:
         if (worker := await strike(lambda one: one.alive and one.seam is not None)) is not None:
             worker.sigterm()
@@ -98,3 +110,5 @@ def faults(world: World, watch: Watch, fleet: Fleet) -> Iterator[tuple[float, Ac
     for act, times in planned:
         for _ in range(times):
             yield chance.random() * plan.length_s, act
+    for _ in range(plan.hooks.cuts if plan.hooks is not None else 0):
+        yield chance_of_cuts.random() * plan.length_s, cut

@@ -4,12 +4,13 @@ Every kind of fault is left out of about half of the schedules, so that each is 
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from jobs.config import Config
+from jobs.webhooks import EVENT_TYPES
 
 Accounting = Literal["openai", "anthropic", "actual"]
 Fate = Literal[
@@ -20,6 +21,9 @@ Fate = Literal[
 DAY_MS = 86_400_000
 MIDNIGHT_MS = int(datetime(2031, 3, 1, tzinfo=UTC).timestamp() * 1000)
 """A midnight (UTC), the end of a February, that schedules begin near to or far from."""
+
+HOOKED = 0.25
+"""The share of schedules with webhooks: they take a third longer than others."""
 
 NETWORK_S = 0.02
 """The longest way from a worker to a provider."""
@@ -45,11 +49,28 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """Who wants to hear of the ends of jobs, and what becomes of that.
+
+    `own`: the share of jobs with a URL of their own; `endpoints`: id, user, URL and types of those that are registered;
+    `troubled`: the share of attempts that go wrong; `dead`: URLs where nobody ever answers well; `cuts`: how often a
+    worker dies or is frozen just where a delivery has got to; `acts`: what users do to endpoints and deliveries.
+    """
+
+    own: float
+    endpoints: tuple[tuple[str, str, str, tuple[str, ...]], ...]
+    troubled: float
+    dead: frozenset[str]
+    cuts: int
+    acts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One schedule. Times in seconds from its beginning; `start_ms` is Redis's time then (Unix ms).
 
     `users`: the tier of each; `workers`: the slots of each; `names`: what jobs ask for; `waiting`: the share of
-    jobs that wait for a budget.
+    jobs that wait for a budget; `hooks`: None where nobody wants to hear of an end.
     """
 
     seed: int
@@ -70,6 +91,7 @@ class Plan:
     answer_s: float
     faults: Faults
     clock_slack_s: float
+    hooks: Hooks | None
 
     def random(self, name: str) -> random.Random:
         """A source of its own for each part, so that one part's choices do not move another's."""
@@ -157,6 +179,32 @@ def draw(seed: int) -> Plan:
         answer_s=chance.choice((0.3, 1.5, 4.0, 8.0)),
         faults=faults,
         clock_slack_s=0.3 if faults.clock_steps else 0.0,
+        hooks=hooks(seed, users) if random.Random(f"{seed} hooks?").random() < HOOKED else None,
+    )
+
+
+def own_url(user: str, number: int) -> str:
+    """A URL that a user's jobs bring along."""
+    return f"https://own{number}.example.com/{user}"
+
+
+def hooks(seed: int, users: Iterable[str]) -> Hooks:
+    """The webhooks of a schedule that has some."""
+    chance = random.Random(f"{seed} hooks")
+    registered = [user for user in users if not user.startswith("ip:")]
+    endpoints = []
+    for user in registered:
+        for number in range(chance.choice((0, 0, 1, 2))):
+            types = EVENT_TYPES if chance.random() < 0.6 else tuple(chance.sample(EVENT_TYPES, 2))
+            endpoints.append((f"we_{user}_{number}", user, f"https://hook{number}.example.com/{user}", types))
+    urls = [url for _, _, url, _ in endpoints] + [own_url(user, n) for user in registered for n in (1, 2)]
+    return Hooks(
+        own=chance.choice((0.0, 0.3, 0.8)) if endpoints else chance.choice((0.3, 0.8)),
+        endpoints=tuple(endpoints),
+        troubled=chance.choice((0.0, 0.3, 0.7)),
+        dead=frozenset({chance.choice(urls)} if chance.random() < 0.15 else ()),
+        cuts=chance.randint(0, 3),
+        acts=chance.randint(0, 4),
     )
 
 

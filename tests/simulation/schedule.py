@@ -9,21 +9,27 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
+from jobs.claims import Claims
 from tests.simulation.books import Books, audit, audit_after_a_year, audit_at_rest, runnable
 from tests.simulation.clockwork import DeadlockError, VirtualLoop
 from tests.simulation.faults import faults
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import Hooks, Plan, draw
 from tests.simulation.provider import Provider
+from tests.simulation.receivers import Receivers
 from tests.simulation.users import Act, Crowd
 from tests.simulation.verdict import judge_healthy_workers, judge_ledger, judge_windows
 from tests.simulation.wire import Wire
 from tests.simulation.witness import Watch
-from tests.simulation.workers import Fleet
-from tests.simulation.world import Killed, Violation, World, all_scripts
+from tests.simulation.workers import Fleet, make_sender, now
+from tests.simulation.world import Killed, Link, Violation, World, all_scripts, until_it_serves
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 AUDITS_S = 4.0
 """Between two audits on the way, at most twice this."""
@@ -36,6 +42,8 @@ AFTERWARDS_S = 70.0
 """After which what is known of workers that have gone, and of their calls, is settled."""
 HOUR_S, YEAR_S = 3600.0, 365 * 86_400.0
 MOST_JUMPS = 200
+SHORT_JUMPS = 5
+"""After so many, whoever has not taken his webhooks is hardly there: he is not asked as soon as he might be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ def run(seed: int, wire: Wire, bend: Callable[[Plan], Plan] = lambda plan: plan)
     watch = Watch(world)
     world.witness = watch
     world.provider = Provider(world, on_written=watch.written)
+    if world.plan.hooks is not None:
+        world.receivers = Receivers(world, world.plan.hooks, watch.jobs, watch.letters)
     loop.set_exception_handler(lambda _, context: _unhandled(world, context))
     try:
         with _heard(world):
@@ -97,7 +107,7 @@ async def _play(world: World, watch: Watch) -> None:
     chance = plan.random("audits")
     while loop.now_s < begun + plan.length_s:
         await asyncio.sleep(chance.random() * 2 * AUDITS_S)
-        audit(world, watch.jobs)
+        audit(world, watch.jobs, watch.letters)
     _stop_faults(world, fleet)
     await asyncio.wait(acts)
     await _drain(world, watch, fleet)
@@ -142,7 +152,7 @@ async def _drain(world: World, watch: Watch, fleet: Fleet) -> None:
             seen, moved_at, awake_at = watch.progress, loop.now_s, loop.now_s
         if loop.now_s - awake_at < QUIET_S:
             continue
-        books = audit(world, watch.jobs)
+        books = audit(world, watch.jobs, watch.letters)
         running = books.running()
         if running and loop.now_s - awake_at < RECOVERY_S:
             continue
@@ -185,10 +195,12 @@ async def _rest(world: World, watch: Watch, fleet: Fleet, crowd: Crowd) -> None:
     for worker in fleet.alive:
         worker.sigterm()
     await fleet.all_gone()
+    if world.plan.hooks is not None:
+        await _post_the_rest(world, watch, crowd, world.plan.hooks)
     world.loop.jump(AFTERWARDS_S)
     world.age()
     await crowd.sweep()
-    books = audit(world, watch.jobs)
+    books = audit(world, watch.jobs, watch.letters)
     judge_ledger(world, jobs, books.lines)
     audit_at_rest(world)
     for job in jobs:
@@ -202,6 +214,42 @@ async def _rest(world: World, watch: Watch, fleet: Fleet, crowd: Crowd) -> None:
     world.age()
     await crowd.sweep()
     audit_after_a_year(world)
+
+
+async def _post_the_rest(world: World, watch: Watch, crowd: Crowd, hooks: Hooks) -> None:
+    """One more sender, alone, sends what is left, each in its time, until nothing is."""
+    process = world.process("postman")
+    claims = Claims(cast("Redis", Link(process)), process.name, lease_ms=world.plan.lease_ms, clock=now)
+    sender = await make_sender(world, process, 1.0)
+    await until_it_serves(claims.start)
+    sending = _spawn(world, sender.run())
+    for jumps in count():
+        await asyncio.sleep(0.3)
+        # There is nobody else whose heartbeat could be heard.
+        await claims.renew([], slots=1, deliveries=sender.leases())
+        await crowd.sweep()
+        books = audit(world, watch.jobs, watch.letters)
+        if not books.pairs("outbox:ends"):
+            break
+        if jumps > MOST_JUMPS:
+            world.fail("webhooks", f"deliveries do not come to an end: {books.pairs('outbox:ends')}")
+            break
+        if books.pairs("outbox:leases"):
+            # They end while somebody is heard; when all fall silent at once, everybody is given time.
+            await asyncio.sleep(world.plan.lease_ms / 3000)
+            continue
+        times = [float(at) for key in ("outbox:lanes", "outbox:ends") for at in books.pairs(key).values()]
+        seconds = max(0.0, min(times) - world.redis_ms()) / 1000 + 0.001
+        if seconds > 1 and jumps > SHORT_JUMPS:
+            seconds = max(seconds, 3 * HOUR_S)
+        world.note(f"only deliveries are left: {seconds:.3f} s pass")
+        world.loop.jump(seconds)
+        world.age()
+    sender.stop()
+    await asyncio.wait([sending])
+    await sender.drain(0)
+    await claims.goodbye()
+    watch.letters.audit_at_rest(hooks.dead)
 
 
 def _unhandled(world: World, context: MutableMapping[str, Any]) -> None:

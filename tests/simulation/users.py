@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from redis.exceptions import RedisError
 
+from jobs.egress import Policy, Target, parse
 from jobs.record import NewJob
 from jobs.store import JobStore
 from jobs.users import Users
+from jobs.webhooks import own_lane
+from jobs.webhooks.deliveries import Deliveries
+from jobs.webhooks.endpoints import Endpoints
+from jobs.webhooks.signing import SecretBox
+from tests.jobs.post import PEPPER
+from tests.simulation.plan import own_url
 from tests.simulation.witness import Watch
 from tests.simulation.workers import now
 from tests.simulation.world import Link, Process, World, until_it_serves
@@ -34,6 +41,8 @@ class Crowd:
     world: World
     watch: Watch
     desks: list[tuple[Process, JobStore]]
+    endpoints: Endpoints
+    deliveries: Deliveries
     made: int = 0
 
     @classmethod
@@ -52,7 +61,15 @@ class Crowd:
         for user in world.plan.registered:
             tier = world.plan.tier(user)
             await until_it_serves(partial(accounts.create, user, tier, {}))
-        return cls(world, watch, desks)
+        endpoints, deliveries = Endpoints(redis, SecretBox(PEPPER), clock=now), Deliveries(redis, clock=now)
+        if world.plan.hooks is not None:
+            await until_it_serves(endpoints.start)
+            await until_it_serves(deliveries.start)
+            for made, user, url, types in world.plan.hooks.endpoints:
+                await until_it_serves(
+                    partial(endpoints.create, user, made, url=url, event_types=types, name="")
+                )
+        return cls(world, watch, desks, endpoints, deliveries)
 
     def play(self) -> list[tuple[float, Act]]:
         """When what is done, in simulated seconds."""
@@ -63,6 +80,9 @@ class Crowd:
             own = random.Random(f"{plan.seed} act {n}")
             act = self._submit if n < 2 or own.random() < 0.55 else self._other
             acts.append((chance.random() * plan.length_s, partial(act, own)))
+        for n in range(plan.hooks.acts if plan.hooks is not None else 0):
+            own = random.Random(f"{plan.seed} act on webhooks {n}")
+            acts.append((own.random() * plan.length_s, partial(self._on_webhooks, own)))
         return acts
 
     async def sweep(self) -> None:
@@ -109,7 +129,17 @@ class Crowd:
             "payload_digest": "another" if chance.random() < 0.1 else f"payload of {key}",
             "anonymous": user.startswith("ip:"),
             "poison": chance.random() < self.world.plan.faults.poison,
+            **self._webhook(chance, user),
         }
+
+    def _webhook(self, chance: random.Random, user: str) -> dict[str, str]:
+        hooks = self.world.plan.hooks
+        if hooks is None or user.startswith("ip:") or chance.random() >= hooks.own:
+            return {}
+        url = own_url(user, chance.randint(1, 2))
+        target = parse(url, Policy())
+        assert isinstance(target, Target)
+        return {"webhook_url": url, "webhook_lane": own_lane(user, target)}
 
     def _new(self, fields: dict[str, Any], number: int) -> NewJob:
         job_id = f"job_{number:04d}"
@@ -143,6 +173,22 @@ class Crowd:
             await self._tried(lambda: store.erase(user, job.id))
         else:
             await self._tried(lambda: store.publish(self.world.plan.config))
+
+    async def _on_webhooks(self, chance: random.Random) -> None:
+        letters = list(self.watch.letters.all.values())
+        addresses = list(self.watch.letters.addresses.values())
+        if letters and (not addresses or chance.random() < 0.5):
+            letter = chance.choice(letters)
+            # Now and then somebody else's.
+            user = letter.job.user if chance.random() < 0.8 else chance.choice(list(self.world.plan.users))
+            await self._tried(lambda: self.deliveries.redeliver(user, letter.id))
+        elif addresses:
+            one = chance.choice(addresses)
+            if chance.random() < 0.2:
+                await self._tried(lambda: self.endpoints.delete(one.user, one.id))
+            else:
+                disabled = "" if one.disabled else "by its user"
+                await self._tried(lambda: self.endpoints.change(one.user, one.id, {"disabled": disabled}))
 
     async def _list(self, store: JobStore, user: str) -> None:
         listed, _, _ = await store.list(user, limit=100, after=None, status=None, custom_id=None)

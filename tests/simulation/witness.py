@@ -7,6 +7,7 @@ from typing import Any
 from jobs.codec import decode_limits
 from tests.jobs.builders import day_of
 from tests.simulation.facts import End, Job, Turn
+from tests.simulation.letters import Letters
 from tests.simulation.provider import Attempt
 from tests.simulation.verdict import judge_end, judge_write
 from tests.simulation.wire import Part
@@ -25,10 +26,14 @@ CLAIM_FORGOTTEN_MS = 600_000 - 2 * AGE_EVERY_MS
 
 
 class Watch:
-    """The world's witness. `jobs`: all that were accepted; `progress` counts what moved a job."""
+    """The world's witness. `jobs`: all that were accepted; `letters`: what is told of their ends.
+
+    `progress` counts what moved a job.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.letters = Letters(world)
         self.jobs: dict[str, Job] = {}
         self.turns: dict[str, Turn] = {}
         self.progress = 0
@@ -51,6 +56,8 @@ class Watch:
 
     def before(self, script: str, arguments: Sequence[Part]) -> object:
         """For a settle or a put-back that comes too late: all there is, for nothing may change."""
+        if script in ("deliveries_prepare", "deliveries_settle"):
+            return self.letters.before(script, arguments)
         if script not in ("settle", "retry"):
             return None
         job_id, token = str(arguments[2]), str(arguments[3])
@@ -83,8 +90,11 @@ class Watch:
                 self._erased(arguments, reply)
             case "read":
                 self._read(arguments, reply)
+            case "deliveries_prepare" | "deliveries_settle" if noted is not None:
+                self.letters.late(script, arguments, reply)
+                self._changed_nothing(script, arguments, noted)
             case _:
-                pass
+                self.letters.after(process, script, arguments, reply, now)
 
     def ended(self, job_id: str) -> None:
         """A job's end was published: once, and from now on nothing of it changes."""
@@ -102,6 +112,8 @@ class Watch:
         job.end = End(self._world.redis_ms(), head, stored[1], error, stored)
         self._world.note(f"{job_id} has {job.end.state} {job.end.code}")
         judge_end(self._world, job)
+        if self._world.plan.hooks is not None:
+            self.letters.ended(job)
 
     def stored(self, job_id: str) -> tuple[bytes | None, ...]:
         """Record, result and error as they are in Redis now."""
@@ -136,7 +148,7 @@ class Watch:
             due_ms = max(now, head.get("nb", 0))
             self.jobs[job_id] = Job(
                 job_id, who, head["n"], head["pt"], head["ot"], head["rt"], bool(head.get("w")), digest, payload,
-                now, now + head["x"], day_of(due_ms),
+                now, now + head["x"], day_of(due_ms), head.get("wu", ""), head.get("wl", ""),
             )  # fmt: skip
             if digest:
                 self._keys[who, digest] = job_id
@@ -248,14 +260,18 @@ class Watch:
     ) -> None:
         job_id, token = str(arguments[2]), str(arguments[3])
         self._world.note(f"{process.name}: {script} of {job_id} under {token} comes too late: {reply!r}")
+        self._changed_nothing(script, arguments, before)
+
+    def _changed_nothing(self, script: str, arguments: Sequence[Part], before: object) -> None:
         assert isinstance(before, dict)
         after = self._world.wire.dump()
         # What was about to end by Valkey's own clock may have ended meanwhile; nothing else may be gone.
         lasting = {key for key, (_, left_ms, _) in before.items() if left_ms == -1 or left_ms > 5000}
         altered = any(key not in before or before[key][::2] != kept[::2] for key, kept in after.items())
         if altered or not lasting <= after.keys():
+            held, token = arguments[2:4]
             self._world.fail(
-                "fenced", f"a {script} of {job_id} under the old token {token} changed something"
+                "fenced", f"a {script} of {held!s} under {token!s}, which is over, changed something"
             )
 
     def _silence(self, script: str, arguments: Sequence[Part], now: int) -> None:
@@ -282,6 +298,8 @@ class Watch:
         lost = {token.decode() for token in reply[0]}
         for lease in arguments[6:]:
             job_id, token = str(lease).split(" ", 1)
+            if job_id.startswith("dlv_"):
+                continue
             job = self.jobs[job_id]
             if token not in lost:
                 self.turns[token].leased_until_ms = now + self._world.plan.lease_ms
@@ -315,6 +333,7 @@ class Watch:
                 self._world.fail("durable", f"{job_id} was erased before its end")
             else:
                 job.erased = True
+                self.letters.erase(job)
 
     def _read(self, arguments: Sequence[Part], reply: Any) -> None:
         who, job_id = str(arguments[2]), str(arguments[3])

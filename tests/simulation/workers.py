@@ -14,15 +14,22 @@ from arq.connections import ArqRedis
 from arq.worker import func
 from redis.exceptions import RedisError
 
+from jobs import keys
 from jobs.claims import Claims
 from jobs.store import JobStore
+from jobs.webhooks.outbox import Outbox
+from jobs.webhooks.signing import SecretBox
+from tests.jobs.post import PEPPER
 from tests.simulation.provider import Clients, Words
+from tests.simulation.receivers import Poster
 from tests.simulation.world import NOW, Link, Process, World, until_it_serves
 from worker.dispatch import Dispatcher
 from worker.heartbeat import pause_s
 from worker.process import run_chat
 from worker.providers import Providers
 from worker.seam import ClaimingWorker
+from worker.webhooks.guarded import GuardedClient
+from worker.webhooks.sender import Sender
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -43,6 +50,7 @@ class Worker:
     ticked: float = 0.0
     terms: int = 0
     seam: ClaimingWorker | None = None
+    sender: Sender | None = None
     tokens: Words = field(default_factory=Words)
 
     @property
@@ -69,6 +77,8 @@ class Worker:
         )
         clients.serve(dispatcher)
         self.process.told = dispatcher.stop
+        if self.world.receivers is not None:
+            self.sender = await make_sender(self.world, self.process, plan.idle_stretch)
         self.ticked = loop.time()
         self.seam = ClaimingWorker(
             [func(run_chat, name="run_chat")],
@@ -82,6 +92,7 @@ class Worker:
             ctx={"dispatcher": dispatcher},
             handle_signals=False,
         )
+        posting = loop.create_task(self.sender.run()) if self.sender is not None else None
         duties = [
             loop.create_task(self._sweep(store)),
             loop.create_task(self._heartbeat(claims, dispatcher)),
@@ -93,6 +104,9 @@ class Worker:
         away_before = self.world.outage
         await self.seam.close()
         self.process.left_in_outage = away_before or self.world.outage
+        if self.sender is not None and posting is not None:
+            await asyncio.wait([posting])
+            await self.sender.drain(plan.drain_s)
         for duty in duties:
             duty.cancel()
         await asyncio.gather(*duties, return_exceptions=True)
@@ -105,10 +119,13 @@ class Worker:
     def sigterm(self) -> None:
         """A first one drains, a second one ends the drain at once; one that has not begun to claim just ends."""
         self.terms += 1
+        self.process.told_to_stop = True
         self.world.note(f"{self.process.name} gets SIGTERM")
         if self.seam is None:
             self.world.kill(self.process)
         else:
+            if self.sender is not None:
+                self.sender.stop()
             self.seam.handle_sig_wait_for_completion(Signals.SIGTERM)
 
     def _tick(self) -> None:
@@ -142,17 +159,37 @@ class Worker:
                 oldest = loop.time() - lease_s
                 running = list(dispatcher.running.values())
                 leases = [(run.job.id, run.job.token) for run in running if run.deadline > oldest]
+                sending = self.sender.leases() if self.sender is not None else []
                 try:
-                    renewal = await claims.renew(leases, slots=self.slots)
+                    renewal = await claims.renew(leases, slots=self.slots, deliveries=sending)
                 except RedisError:
                     self.process.renewals_lost += not self.world.outage
                     renewed = False
                 else:
                     for token in renewal.lost:
                         dispatcher.lease_lost(token)
+                        if self.sender is not None:
+                            self.sender.lease_lost(token)
                     for job_id in renewal.stop:
                         dispatcher.stop(job_id)
             await asyncio.sleep(pause_s(lease_s, renewed=renewed))
+
+
+async def make_sender(world: World, process: Process, stretch: float) -> Sender:
+    """A process's real Sender and Outbox, whose posts go to the simulated receivers; ready to run."""
+    assert world.receivers is not None
+    chance = world.plan.random(f"{process.name} posts")
+    redis = cast("Redis", Link(process, chance))
+    outbox = Outbox(redis, process.name, lease_ms=world.plan.lease_ms, clock=now)
+    await until_it_serves(outbox.start)
+    return Sender(
+        outbox,
+        cast(GuardedClient, Poster(world.receivers, process)),
+        SecretBox(PEPPER),
+        sleep=lambda seconds: world.blpop_wake(process, seconds * stretch, keys.WAKE_SENDERS),
+        spread=lambda: chance.uniform(0.8, 1.2),
+        now_s=lambda: world.redis_ms() / 1000,
+    )
 
 
 @dataclass(eq=False)

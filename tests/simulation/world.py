@@ -1,6 +1,7 @@
 """What everybody in a schedule shares: simulated time, the connection to Redis, the processes, and what was seen."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from jobs import claims, store, users
+from jobs import claims, keys, store, users
+from jobs.webhooks import deliveries, endpoints, outbox
 from limiter.scripts import Script
 from tests.simulation.clockwork import VirtualLoop
 from tests.simulation.plan import Plan
@@ -17,6 +19,7 @@ from worker.process import WAKE_READ_S
 
 if TYPE_CHECKING:
     from tests.simulation.provider import Provider
+    from tests.simulation.receivers import Receivers
 
 NOW = -(2**53)
 """Stands for the time of the moment in which a script runs; a clock that is asked for earlier cannot know that."""
@@ -62,6 +65,7 @@ class Process:
     frozen_until: float = 0.0
     killed: bool = False
     was_frozen: bool = False
+    told_to_stop: bool = False
     renewals_lost: int = 0
     left_in_outage: bool = False
     gone: bool = False
@@ -91,8 +95,8 @@ class World:
     loop: VirtualLoop
     witness: Witness = field(init=False)
     provider: "Provider" = field(init=False)
+    receivers: "Receivers | None" = None
     processes: list[Process] = field(default_factory=list)
-    sleepers: dict[Process, asyncio.Future[None]] = field(default_factory=dict)
     trace: list[str] = field(default_factory=list)
     violation: Violation | None = None
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,10 +105,13 @@ class World:
     step_ms: int = 0
     outage_until: float = 0.0
     scripts_run: int = 0
-    tokens_left: int = 0
 
     def __post_init__(self) -> None:
         self.chance = self.plan.random("network")
+        # Who sleeps on which list, and how many tokens it has.
+        lists = (keys.WAKE,) if self.plan.hooks is None else (keys.WAKE, keys.WAKE_SENDERS)
+        self.sleepers: dict[str, dict[Process, asyncio.Future[None]]] = {name: {} for name in lists}
+        self.tokens_left = dict.fromkeys(lists, 0)
         self._names = {script.sha: name for name, script in all_scripts().items()}
         self._aged_ms = self.redis_ms()
         self._ambushes: list[tuple[str, asyncio.Future[Process]]] = []
@@ -138,7 +145,8 @@ class World:
         """kill -9."""
         self.note(f"{process.name} is killed")
         process.killed = True
-        self.sleepers.pop(process, None)
+        for sleepers in self.sleepers.values():
+            sleepers.pop(process, None)
 
     def freeze(self, process: Process, seconds: float) -> None:
         self.note(f"{process.name} is frozen for {seconds:.3f} s")
@@ -149,25 +157,26 @@ class World:
         self.note(f"{process.name} thaws")
         process.frozen_until = self.loop.now_s
 
-    async def blpop_wake(self, process: Process, seconds: float) -> None:
-        """Sleep until a wake token is there, at most so long: BLPOP on the wake list, for which 0 is for ever."""
+    async def blpop_wake(self, process: Process, seconds: float, tokens: str = keys.WAKE) -> None:
+        """Sleep until a wake token is there, at most so long: BLPOP on a wake list, for which 0 is for ever."""
         await process.gate()
         if self.outage:
             return
-        if self.tokens_left:
-            self.tokens_left -= 1
-            self.wire.call(("LPOP", "wake"))
+        if self.tokens_left[tokens]:
+            self.tokens_left[tokens] -= 1
+            self.wire.call(("LPOP", tokens))
             return
         woken: asyncio.Future[None] = self.loop.create_future()
-        self.sleepers[process] = woken
+        sleepers = self.sleepers[tokens]
+        sleepers[process] = woken
         try:
             async with asyncio.timeout(seconds or WAKE_READ_S):
                 await woken
         except TimeoutError:
             pass
         finally:
-            if self.sleepers.get(process) is woken:
-                del self.sleepers[process]
+            if sleepers.get(process) is woken:
+                del sleepers[process]
         await process.gate()
 
     def age(self) -> None:
@@ -190,26 +199,28 @@ class World:
         filled = [now if argument == NOW else argument for argument in arguments]
         noted = self.witness.before(name, filled)
         # As Redis itself does it: those that sleep on the list get what the script has pushed before anybody else.
-        take = [("LPOP", "wake", len(self.sleepers))] if self.sleepers else []
+        waiting = [tokens for tokens, sleepers in self.sleepers.items() if sleepers]
+        take = [("LPOP", tokens, len(self.sleepers[tokens])) for tokens in waiting]
+        left = [("LLEN", tokens) for tokens in self.sleepers]
         try:
             # After the answer to the last command, what the script has published is here too.
-            reply, *tokens, self.tokens_left = self.wire.call(
-                ("EVALSHA", sha, 0, *filled), *take, ("LLEN", "wake")
-            )
+            reply, *answers = self.wire.call(("EVALSHA", sha, 0, *filled), *take, *left)
         except ResponseError as error:
             if not isinstance(error, NoScriptError):
                 self.fail("scripts", f"{name} failed: {error}")
             raise
-        self._wake(sum(len(taken or ()) for taken in tokens))
+        self.tokens_left = dict(zip(self.sleepers, answers[len(waiting) :], strict=True))
+        for tokens, taken in zip(waiting, answers, strict=False):
+            self._wake(self.sleepers[tokens], len(taken or ()))
         self.witness.after(process, name, filled, reply, noted)
         self._hand_on_pushes()
-        if self._ambushes and (name != "claim" or len(reply) > 2):
-            self._strike(process, name)
+        if name not in ("claim", "deliveries_claim") or len(reply) > 2:
+            self.strike(process, name)
         return reply
 
     async def next_script(self, name: str, within_s: float) -> Process | None:
-        """Whoever runs such a script next (a claim: one that gives jobs), as soon as it has run: its answer is still
-        on the way.
+        """Whoever runs such a script next (a claim: one that gives something), as soon as it has run: its answer is
+        still on the way. `post`: whoever's webhook arrives next.
         """
         struck: asyncio.Future[Process] = self.loop.create_future()
         self._ambushes.append((name, struck))
@@ -219,7 +230,8 @@ class World:
         except TimeoutError:
             return None
 
-    def _strike(self, process: Process, name: str) -> None:
+    def strike(self, process: Process, name: str) -> None:
+        """A process has got to where somebody may lie in wait for it."""
         for ambush in self._ambushes:
             if ambush[0] == name:
                 self._ambushes.remove(ambush)
@@ -227,10 +239,9 @@ class World:
                     ambush[1].set_result(process)
                 return
 
-    def _wake(self, sleepers: int) -> None:
-        for _ in range(sleepers):
-            sleeper = next(iter(self.sleepers))
-            woken = self.sleepers.pop(sleeper)
+    def _wake(self, sleepers: dict[Process, asyncio.Future[None]], count: int) -> None:
+        for _ in range(count):
+            woken = sleepers.pop(next(iter(sleepers)))
             if not woken.done():
                 woken.set_result(None)
 
@@ -255,29 +266,33 @@ class World:
     def outage(self) -> bool:
         return self.loop.now_s < self.outage_until
 
-    async def cross(self, process: Process, *, back: bool) -> None:
+    async def cross(self, process: Process, chance: random.Random, *, back: bool) -> None:
         """The way of a command to Redis, or of its answer back. Raises redis.exceptions.ConnectionError."""
         faults = self.plan.faults
         if self.faults_stopped:
             await asyncio.sleep(0.0005)
         else:
-            slow = self.chance.random() < faults.slow_calls
-            await asyncio.sleep(self.chance.random() * (SLOW_S if slow else 0.004))
+            slow = chance.random() < faults.slow_calls
+            await asyncio.sleep(chance.random() * (SLOW_S if slow else 0.004))
         await process.gate()
         if self.outage:
             raise RedisConnectionError("Redis is away")
         lost = faults.lost_answers if back else faults.lost_requests
-        if not self.faults_stopped and lost and self.chance.random() < lost:
+        if not self.faults_stopped and lost and chance.random() < lost:
             self.note(f"{process.name} loses {'the answer' if back else 'its connection before that'}")
             raise RedisConnectionError("the connection broke")
 
 
 class Link:
-    """One process's client of Redis: what Runner, Script and Claims ask of `redis.asyncio.Redis`, and no more."""
+    """One process's client of Redis: what Runner, Script and Claims ask of `redis.asyncio.Redis`, and no more.
 
-    def __init__(self, process: Process) -> None:
+    `chance`: what becomes of its calls, where that must not move what becomes of others'.
+    """
+
+    def __init__(self, process: Process, chance: random.Random | None = None) -> None:
         self._process = process
         self._world = process.world
+        self._chance = chance or process.world.chance
 
     async def evalsha(self, sha: str, numkeys: int, *arguments: Part) -> Any:
         del numkeys
@@ -294,9 +309,9 @@ class Link:
         return await self._ask(lambda: self._world.wire.call(("GET", name))[0])
 
     async def _ask(self, what: Callable[[], Any]) -> Any:
-        await self._world.cross(self._process, back=False)
+        await self._world.cross(self._process, self._chance, back=False)
         answer = what()
-        await self._world.cross(self._process, back=True)
+        await self._world.cross(self._process, self._chance, back=True)
         return answer
 
 
@@ -304,7 +319,7 @@ def all_scripts() -> dict[str, Script]:
     """The scripts of all stubs by name, as they are at the moment: a planted bug may have changed them."""
     found = [
         script
-        for module in (claims, store, users)
+        for module in (claims, store, users, outbox, deliveries, endpoints)
         for script in vars(module).values()
         if isinstance(script, Script)
     ]
