@@ -15,6 +15,7 @@ class OnePacket:
         self._app = app
         self._cycle = cycle
         self._start: Message | None = None
+        self._length: int | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
         await self._app(scope, receive, self._send)
@@ -24,21 +25,24 @@ class OnePacket:
         cycle = self._cycle
         start, self._start = self._start, None
         if start is None:
-            if message["type"] == "http.response.start" and self._has_a_body(message):
+            if message["type"] == "http.response.start" and self._is_whole(message):
                 self._start = message
             else:
                 await cycle.send(message)  # type: ignore[arg-type]  # uvicorn has a type for each message
-        elif message.get("more_body") or len(message["body"]) != _length(start) or cycle.flow.write_paused:
+        elif message.get("more_body") or len(message["body"]) != self._length or cycle.flow.write_paused:
             await cycle.send(start)  # type: ignore[arg-type]
             await cycle.send(message)  # type: ignore[arg-type]
         elif not cycle.disconnected:
             self._write(start, message["body"])
 
-    def _has_a_body(self, start: Message) -> bool:
+    def _is_whole(self, start: Message) -> bool:
+        """Whether this head tells how long the body is that follows."""
         cycle = self._cycle
         if cycle.response_started or cycle.scope["method"] == "HEAD":
             return False
-        return _length(start) is not None
+        lengths = [int(value) for name, value in start["headers"] if name == b"content-length"]
+        self._length = lengths[0] if lengths else None
+        return bool(lengths)
 
     def _write(self, start: Message, body: bytes) -> None:
         """All that uvicorn's cycle does for the two messages."""
@@ -61,8 +65,3 @@ class OnePacket:
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
-
-
-def _length(start: Message) -> int | None:
-    """The length of the body that this head tells of."""
-    return next((int(value) for name, value in start["headers"] if name == b"content-length"), None)

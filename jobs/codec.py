@@ -25,6 +25,7 @@ from jobs.record import (
 
 _CLASS: Final[dict[Priority, str]] = {"interactive": "i", "standard": "s", "batch": "b"}
 _PRIORITY: Final[dict[str, Priority]] = {letter: priority for priority, letter in _CLASS.items()}
+_STATE: Final = {state.value: state for state in State}
 
 
 def _json(value: dict[str, object]) -> str:
@@ -144,7 +145,7 @@ def decode_view(
         id=job_id,
         user=h["u"],
         name=h["n"],
-        state=State(h["st"]),
+        state=_STATE[h["st"]],
         endpoint=i["endpoint"],
         priority=_PRIORITY[h["pr"]],
         custom_id=i["custom_id"],

@@ -240,6 +240,8 @@ def _job_id(request: Request) -> str:
 
 def _matches(values: list[bytes], tag: bytes) -> bool:
     """RFC 9110: If-None-Match compares weakly."""
+    if not values:
+        return False
     given = [one.strip().removeprefix(b"W/") for one in b",".join(values).split(b",")]
     return tag in given or b"*" in given
 
