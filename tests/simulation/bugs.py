@@ -479,8 +479,8 @@ BUGS = (
     Bug(
         "an end is told to nobody where it came by itself",
         _lua(
-            "if head.wu or redis.call('EXISTS', key.subscriptions(head.u)) == 1 then",
-            "if state ~= 'expired' and (head.wu or redis.call('EXISTS', key.subscriptions(head.u)) == 1) then",
+            "told, life = outbox.write(id, head, life, now)",
+            "if state ~= 'expired' then told, life = outbox.write(id, head, life, now) end",
         ),
         bend=_told,
     ),
