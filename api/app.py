@@ -24,6 +24,7 @@ from api.retraction import Retractions
 from api.routes import deliveries, health, jobs, keys, limits, operations, operators, users, webhooks
 from api.service import Service
 from api.subscription import Subscription
+from api.turns import Turns
 from api.waiting import Waiters
 from jobs.config import Config, ConfigError, ConfigWatcher
 from jobs.dead import DeadJobs
@@ -135,6 +136,7 @@ def create_app(
         ),
         waiters=waiters,
         blocks=Blocks(monotonic),
+        turns=Turns(),
         now_ms=now_ms,
         retractions=Retractions(store),
         durability=Durability(redis, required=require_durable),

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from email.message import Message as HeaderParser
 from itertools import islice
 from typing import TypeVar
@@ -47,19 +46,11 @@ _HEADERS = "penstock.headers"
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class JSONBody:
-    """A body as it was received, and as it was understood."""
-
-    raw_bytes: int
-    value: dict[str, object]
-
-
-async def read_json(scope: Scope, receive: Receive, *, limit_bytes: int) -> JSONBody:
+async def read_json(scope: Scope, receive: Receive, *, limit_bytes: int) -> dict[str, object]:
     """The body as a JSON object. Raises Problem: 400, 408, 413, 415 or 422."""
     check_content_type(scope)
     raw = await read_bytes(scope, receive, limit_bytes=limit_bytes)
-    return JSONBody(len(raw), await beside(len(raw), parse, raw))
+    return await beside(len(raw), parse, raw)
 
 
 async def read_fields(scope: Scope, receive: Receive, *, limit_bytes: int) -> dict[str, object]:
@@ -67,7 +58,7 @@ async def read_fields(scope: Scope, receive: Receive, *, limit_bytes: int) -> di
     absent = header_values(scope, b"content-length") in ([], [b"0"])
     if absent and not header_values(scope, b"transfer-encoding"):
         return {}
-    return (await read_json(scope, receive, limit_bytes=limit_bytes)).value
+    return await read_json(scope, receive, limit_bytes=limit_bytes)
 
 
 async def beside(size_bytes: int, work: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT:

@@ -20,6 +20,7 @@ from api.hooks import Hooks
 from api.rejections import Rejections
 from api.retraction import Retractions
 from api.subscription import Subscription
+from api.turns import Turns
 from api.waiting import Waiters, until_gone
 from jobs.config import Config
 from jobs.dead import DeadJobs
@@ -61,6 +62,7 @@ class Service:
     subscription: Subscription
     waiters: Waiters
     blocks: Blocks
+    turns: Turns
     retractions: Retractions
     durability: Durability
     hooks: Hooks

@@ -11,7 +11,16 @@ from ulid import ULID
 
 from api.answers import Answer, Empty, Header
 from api.auth import Principal
-from api.body import beside, canonical, encode, header_values, read_json
+from api.body import (
+    INLINE_BYTES,
+    beside,
+    canonical,
+    check_content_type,
+    encode,
+    header_values,
+    parse,
+    read_bytes,
+)
 from api.errors import DO_NOT_RETRY, Problem, job_not_found, problem_of, retry_after
 from api.events import event_stream
 from api.fit import check_fit
@@ -69,16 +78,25 @@ class Jobs:
         """The job that is asked for, with its estimate; it fits what serves it. Raises Problem."""
         service, scope = self._service, request.scope
         key = idempotency_key(scope)
+        check_content_type(scope)
+        raw = await read_bytes(scope, request.receive, limit_bytes=service.config.limits.body_bytes)
+        if len(raw) <= INLINE_BYTES:
+            return await self._understood(raw, principal, key)
+        async with service.turns.of(principal.user):
+            return await self._understood(raw, principal, key)
+
+    async def _understood(self, raw: bytes, principal: Principal, key: str | None) -> NewJob:
+        service, size_bytes = self._service, len(raw)
         limits = service.config.limits
-        body = await read_json(scope, request.receive, limit_bytes=limits.body_bytes)
+        value = await beside(size_bytes, parse, raw)
         check = partial(read_submission, now_s=service.now_ms() / 1000)
-        submission = await beside(body.raw_bytes, check, body.value)
-        provider_body = await beside(body.raw_bytes, encode, submission.body)
+        submission = await beside(size_bytes, check, value)
+        provider_body = await beside(size_bytes, encode, submission.body)
         pools = service.config.pools(submission.model)
         if not pools:
             raise unknown_model(submission.model, service.config.served_names())
         estimate = await service.estimator.estimate(
-            submission.body, pools, body_bytes=body.raw_bytes, stop_above_tokens=limits.prompt_tokens
+            submission.body, pools, body_bytes=size_bytes, stop_above_tokens=limits.prompt_tokens
         )
         check_fit(submission.body, estimate, pools, prompt_limit_tokens=limits.prompt_tokens)
         hook = None
@@ -88,7 +106,7 @@ class Jobs:
                     "anonymous", "takes a key: without one there is no secret to sign with", _HOOK
                 )
             hook = await service.hooks.target(submission.webhook_url, service.config, _HOOK)
-        digest = await beside(body.raw_bytes, _digest, body.value) if key else ""
+        digest = await beside(size_bytes, _digest, value) if key else ""
         return _new_job(submission, provider_body, estimate, principal, key, digest, hook)
 
     async def _accepted(self, request: Request, outcome: Submitted, wait_s: int) -> Response:

@@ -204,7 +204,7 @@ def test_another_content_type_is_refused(headers: tuple[tuple[bytes, bytes], ...
 
 async def test_a_body_in_pieces_is_put_together() -> None:
     read = await read_json(scope(JSON_TYPE), chunks([b'{"a"', b"", b":1}"]), limit_bytes=7)
-    assert (read.value, read.raw_bytes) == ({"a": 1}, 7)
+    assert read == {"a": 1}
 
 
 @pytest.mark.parametrize("length", [b"8", b"30000000", b"9" * 5_000])

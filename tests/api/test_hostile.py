@@ -67,7 +67,7 @@ async def test_a_large_body_is_looked_at_beside_the_loop(
 ) -> None:
     on_the_loop: list[str] = []
     steps = {
-        "parse": "api.body.parse",
+        "parse": "api.routes.jobs.parse",
         "check": "api.routes.jobs.read_submission",
         "encode": "api.routes.jobs.encode",
         "digest": "api.routes.jobs._digest",
