@@ -1,6 +1,7 @@
 """A worker process: assembled, run until a signal has drained it, taken apart."""
 
 import asyncio
+import gc
 from contextlib import suppress
 
 import uvloop
@@ -23,5 +24,8 @@ def run(environment: Environment) -> None:
 
 async def _run(environment: Environment, config: Config) -> None:
     async with assembled(environment, config) as worker:
+        # What was made until now stays: looking through all of it for garbage would hold up calls for tens of ms.
+        gc.collect()
+        gc.freeze()
         with suppress(asyncio.CancelledError):
             await worker.async_run()
