@@ -45,7 +45,7 @@ def _last_untrusted(
     hops: Sequence[_IPAddress | None], peer: _IPAddress, trusted: Sequence[IPNetwork]
 ) -> _IPAddress:
     nearest = peer
-    for hop in reversed(hops[-_MOST_HOPS:]):
+    for hop in reversed(hops):
         if hop is None:
             return nearest
         nearest = hop
@@ -58,7 +58,7 @@ def _x_forwarded_for(scope: Scope) -> list[_IPAddress | None] | None:
     values = header_values(scope, b"x-forwarded-for")
     if not values:
         return None
-    return [_address(_without_port(hop)) for hop in b",".join(values).decode("latin-1").split(",")]
+    return [_address(_without_port(hop)) for hop in _last_hops(values)]
 
 
 def _forwarded(scope: Scope) -> list[_IPAddress | None] | None:
@@ -66,10 +66,15 @@ def _forwarded(scope: Scope) -> list[_IPAddress | None] | None:
     if not values:
         return None
     hops = []
-    for element in b",".join(values).decode("latin-1").split(","):
+    for element in _last_hops(values):
         match = _FORWARDED_FOR.search(element.strip())
         hops.append(_address(_without_port(match[1].strip('"'))) if match else None)
     return hops
+
+
+def _last_hops(values: list[bytes]) -> list[str]:
+    """What the nearest proxies told: a caller may have put thousands before."""
+    return b",".join(values).decode("latin-1").rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
 
 
 def _without_port(text: str) -> str:

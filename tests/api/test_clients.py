@@ -74,3 +74,17 @@ def test_where_the_two_headers_disagree_neither_counts() -> None:
 
 def test_a_long_list_is_cut() -> None:
     assert address("10.0.0.1", (XFF, b"198.51.100.1" + b",10.0.0.2" * 5_000)) == "10.0.0.2"
+
+
+@pytest.mark.parametrize("name", [XFF, FORWARDED])
+def test_of_a_long_list_only_the_end_is_looked_at(name: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+
+    def watched(hop: str) -> str:
+        looked_at.append(hop)
+        return hop
+
+    monkeypatch.setattr("api.clients._without_port", watched)
+    hop = b"for=10.0.0.2," if name == FORWARDED else b"10.0.0.2,"
+    address("10.0.0.1", (name, hop * 5_000 + hop[:-1]))
+    assert looked_at == ["10.0.0.2"] * 32
