@@ -24,7 +24,7 @@ def refusal(refused: SubmitRefused, *, estimated_tokens: int, upgrade_url: str |
                 headers=(retry_after(wait_s), *limit_headers(limits)),
             )
         case "job_too_large":
-            return _beyond_a_day(limits, estimated_tokens)
+            return _beyond_limits(int(refused.detail), estimated_tokens)
         case "idempotency_key_reused":
             return Problem(
                 "idempotency_key_reused",
@@ -81,13 +81,13 @@ def _budget_exhausted(refused: SubmitRefused, estimated_tokens: int, upgrade_url
     )
 
 
-def _beyond_a_day(limits: LimitsView, estimated_tokens: int) -> Problem:
-    budget = limits.tokens_limit or 0
+def _beyond_limits(most_tokens: int, estimated_tokens: int) -> Problem:
+    """The least of what a whole day's budget and an empty queue could take."""
     return too_large(
-        f"The job may need {estimated_tokens} tokens, and a whole day's budget is {budget}: shorten the prompt, "
-        "or lower max_tokens or n.",
-        fits={"total_tokens": budget},
+        f"The job may need {estimated_tokens} tokens, and the limits of its user never take more than {most_tokens}: "
+        "shorten the prompt, or lower max_tokens or n.",
+        fits={"total_tokens": most_tokens},
         pointer="/body",
-        message=f"may need at most {budget} tokens",
+        message=f"may need at most {most_tokens} tokens",
         estimated_tokens=estimated_tokens,
     )

@@ -30,6 +30,14 @@ local function refused(reason, wait, detail)
   return {reason, record.limits(who, now, rates), wait and int(wait) or -1, detail or ''}
 end
 
+-- ms until the first of the user's jobs of this name leaves the queue, as far as that is known; at least a second.
+local function until_one_starts()
+  local first = lane.heads(head.n, who)[1]
+  local waits = first and record.load(first[2])
+  local start = waits and waiting.of(first[2], waits, now)[3]
+  return math.max(1000, start and start - now or 0)
+end
+
 -- Checks. The rate counts what comes after it, whatever that answers; a replay is the operator's doing, not the user's.
 if redis.call('EXISTS', key.job(id)) == 1 then return accepted('accepted', id) end
 local limits = user.limits(who)
@@ -47,12 +55,12 @@ if first then
 end
 
 local everybody = user.anonymous(who) and number(redis.call('HGET', key.ANONYMOUS, 'tokens_per_day')) or nil
-local a_day = math.min(limits.tokens_per_day or math.huge, everybody or math.huge)
-if head.et > a_day then return refused('job_too_large', nil, string.format('%.0f', a_day)) end
+local most = math.min(limits.tokens_per_day or math.huge, everybody or math.huge, limits.max_queued_tokens or math.huge)
+if head.et > most then return refused('job_too_large', nil, string.format('%.0f', most)) end
 local queue = counts.of(who)
 if (limits.max_queued_jobs and queue.jobs + 1 > limits.max_queued_jobs)
   or (limits.max_queued_tokens and queue.tokens + head.et > limits.max_queued_tokens) then
-  return refused('queue_full', 1000)
+  return refused('queue_full', until_one_starts())
 end
 local day = day_of(math.max(now, head.nb or 0))
 if not head.w then

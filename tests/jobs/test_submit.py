@@ -17,6 +17,7 @@ from tests.jobs.builders import (
     Desk,
     config,
     day_of,
+    provider,
 )
 
 
@@ -145,6 +146,32 @@ async def test_a_queue_is_full_by_its_tokens(server: Redis) -> None:
     await desk.submit(tokens=600)
     assert (await desk.refused(tokens=401)).reason == "queue_full"
     await desk.submit(tokens=400)
+
+
+async def test_a_full_queue_tells_when_its_first_job_is_to_start(server: Redis) -> None:
+    desk = await Desk.open(server, config(providers={"p": provider(tokens=1000)}))
+    await desk.user(ALICE, max_queued_jobs=1)
+    hand = await desk.worker()
+    await desk.submit(tokens=900)
+    await hand.take_one()
+    desk.clock.advance(20 * SECOND_MS)
+    await hand.claim()
+    first = await desk.submit(tokens=200)
+    assert first.estimated_start_ms is not None
+    refused = await desk.refused()
+    assert (refused.reason, refused.wait_ms) == (
+        "queue_full",
+        first.estimated_start_ms - desk.clock.now_ms,
+    )
+    assert first.estimated_start_ms > desk.clock.now_ms + 30 * SECOND_MS
+
+
+async def test_a_job_larger_than_the_whole_queue_is_too_large(server: Redis) -> None:
+    desk = await Desk.open(server)
+    await desk.user(ALICE, max_queued_tokens=1000, tokens_per_day=5000)
+    refused = await desk.refused(tokens=1001)
+    assert (refused.reason, refused.wait_ms, refused.detail) == ("job_too_large", None, "1000")
+    await desk.submit(tokens=1000)
 
 
 async def test_a_job_over_a_whole_days_budget_is_too_large_promised_or_not(server: Redis) -> None:
