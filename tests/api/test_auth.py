@@ -115,6 +115,23 @@ async def test_a_key_is_looked_up_once_and_forgotten_at_once(api: Api) -> None:
     await refused(api, ann)
 
 
+async def test_a_key_that_was_proved_proves_no_other(api: Api) -> None:
+    key = await api.key("ann")
+    assert (await api.http.get("/v1/jobs", headers={"authorization": f"Bearer {key}"})).status_code == 200
+    _, key_id, _, crc = key.split("_")
+    other = with_crc(f"pk_{key_id}_{new_key().text.split('_')[2]}")
+    for wrong in (
+        f"Bearer {other}",
+        f"Bearer {key[:-1]}",
+        f"Bearer {key}x",
+        f"Basic {key}",
+        f"pk_{key_id}_{crc}",
+    ):
+        await refused(api, {"authorization": wrong})
+    await refused(api, [("authorization", f"Bearer {key}")] * 2)
+    assert (await api.http.get("/v1/jobs", headers={"authorization": f"Bearer {key}"})).status_code == 200
+
+
 async def test_a_key_is_looked_up_again_after_a_while(api: Api) -> None:
     ann = await api.user("ann")
     await api.http.get("/v1/jobs", headers=ann)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.types import Message
 
 from api import body, protocol
+from api.packet import OnePacket
 from tests.api.harness import ADMIN, ADMIN_KEY, SECRET, chat
 from tests.api.server import HOST, Served
 from tests.support.valkey import running_valkey
@@ -76,6 +78,19 @@ async def test_the_server_does_not_say_what_it_is_made_of(served: Served) -> Non
     headers = (await served.api.http.get("/healthz")).headers
     assert "server" not in headers
     assert headers["date"]
+
+
+async def test_answers_leave_in_one_packet(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+
+    class Seen(OnePacket):
+        def _write(self, start: Message, body: bytes) -> None:
+            written.append(body)
+            super()._write(start, body)
+
+    monkeypatch.setattr(protocol, "OnePacket", Seen)
+    answers = [await served.api.http.get(path) for path in ("/healthz", "/v1/jobs/none", "/openapi.json")]
+    assert written == [answer.content for answer in answers]
 
 
 async def test_a_client_that_hangs_up_waits_no_longer(served: Served) -> None:
