@@ -191,7 +191,7 @@ class Api:
             raise CommandError(f"{_told(answer)}; check PENSTOCK_KEY")
         if status == httpx2.codes.TOO_MANY_REQUESTS or status >= httpx2.codes.INTERNAL_SERVER_ERROR:
             problem = _problem(answer)
-            # A full queue cannot say when it will have room; our own jobs can, when they end.
+            # A full queue tells at best when its first job is to start; our own jobs tell when they end.
             self._queue_is_full = problem is not None and problem.code == "queue_full"
             gate.close(None if self._queue_is_full else _retry_after_s(answer), _told(answer))
             return None
