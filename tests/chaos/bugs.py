@@ -18,9 +18,12 @@ from tests.chaos import test_outage as out
 from tests.chaos import test_pressure as prs
 from tests.chaos import test_recovery as rec
 from tests.chaos import test_storage as sto
+from tests.chaos import test_webhooks as hok
 from tests.chaos.system import Shape, Start, System, running_system
 
 ChaosTest: TypeAlias = Callable[[Start], Awaitable[None]]
+
+_TOLD = hok.test_no_end_without_its_webhook_and_no_webhook_before_its_end_can_be_seen
 
 CAUGHT_BY: Final[dict[str, ChaosTest]] = {
     "sdk_retries": rec.test_every_request_that_a_provider_gets_is_an_attempt_of_ours,
@@ -43,6 +46,10 @@ CAUGHT_BY: Final[dict[str, ChaosTest]] = {
     "refused_submissions_stay": out.test_a_submission_that_is_refused_for_a_lost_answer_is_taken_back,
     "claim_numbered_anew": out.test_a_claim_whose_answer_was_lost_is_answered_again,
     "deaf_after_a_cut": out.test_whoever_waits_for_a_job_hears_of_its_end_through_cut_connections,
+    "end_without_its_delivery": _TOLD,
+    "delivery_of_a_dead_worker_forgotten": _TOLD,
+    "webhook_built_anew": _TOLD,
+    "webhook_id_of_each_attempt": _TOLD,
     "epoch_ignored": out.test_an_emptied_valkey_stops_everything_until_an_operator_decides,
 }  # fmt: skip
 

@@ -61,7 +61,8 @@ class Hooks:
                     self.wrong.append(str(error))
                 writer.write(_OK)
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # Also where it is cancelled: asyncio 3.11 complains of a connection whose task was.
             return
         finally:
             self.connections.discard(task)

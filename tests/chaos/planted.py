@@ -171,6 +171,29 @@ def deaf_after_a_cut() -> None:
     Subscription._hear = once  # type: ignore[method-assign]  # what is planted has to replace it
 
 
+def webhook_built_anew() -> None:
+    from worker.webhooks.sender import Sender
+
+    prepared = Sender._prepared
+
+    async def anew(self: Sender, claimed: Any) -> Any:
+        ready = await prepared(self, claimed)
+        return ready and replace(ready, body=ready.body[:-1] + f',"sent":{time.time_ns()}}}'.encode())
+
+    Sender._prepared = anew  # type: ignore[method-assign]  # what is planted has to replace it
+
+
+def webhook_id_of_each_attempt() -> None:
+    from worker.webhooks import sender
+
+    signed = vars(sender)["signed_headers"]
+
+    def anew(secrets: Any, event_id: str, at_s: int, body: bytes) -> Any:
+        return signed(secrets, f"{event_id}_{time.time_ns()}", at_s, body)
+
+    setattr(sender, "signed_headers", anew)  # noqa: B010  (mypy knows it for another module's)
+
+
 def _in_scripts(name: str, old: str, new: str) -> None:
     """Replaces some text in all scripts that have it; the script `name` must."""
     import limiter.scripts
@@ -198,6 +221,12 @@ IN_SCRIPTS: Final[dict[str, tuple[str, str, str]]] = {
         "if true then",
     ),
     "full_server_refuses_settling": ("settle", "redis.call('DEL', 'nothing')", ""),
+    "end_without_its_delivery": ("settle", "told, life = outbox.write(id, head, life, now)", ""),
+    "delivery_of_a_dead_worker_forgotten": (
+        "sweep",
+        "if head and head.lt == token then\n        local at",
+        "if false then\n        local at",
+    ),
     "settling_again_charges_again": ("settle", "if head.st ~= 'running' then return 'settled' end", ""),
 }
 """Bugs of scripts: a script that has the text, the text, and what takes its place in all scripts that have it."""
@@ -220,6 +249,8 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
         api_holds_on_to_who_waits,
         redis_errors_are_500,
         deaf_after_a_cut,
+        webhook_built_anew,
+        webhook_id_of_each_attempt,
     )
 } | {bug: partial(_in_scripts, *change) for bug, change in IN_SCRIPTS.items()}
 

@@ -16,6 +16,7 @@ from standardwebhooks.webhooks import Webhook
 
 from jobs.config import Config
 from jobs.webhooks import EVENT_TYPES
+from jobs.webhooks.record import DeliveryClaim
 from tests.jobs.builders import ALICE, BOB, SECOND_MS
 from tests.jobs.names import SILENT
 from tests.support.valkey import ValkeyProcess
@@ -277,6 +278,28 @@ async def test_a_drain_lets_deliveries_end_and_hands_back_what_is_left(redis: "R
         delivery, [attempt] = await parts.attempted(1, BOB)
         assert (delivery.status, attempt.ours) == ("pending", True)
         assert attempt.error == "the worker that sent it was stopped"
+
+
+async def test_what_a_claim_took_before_its_answer_was_lost_is_sent_in_the_drain(redis: "Redis") -> None:
+    async with receiving(redis, OK) as (parts, receiver):
+        claim, lost = parts.outbox.claim, False
+
+        async def unheard(sequence: int, slots: int) -> DeliveryClaim:
+            nonlocal lost
+            told = await claim(sequence, slots)
+            if told.deliveries and not lost:
+                lost = True
+                sender.stop()
+                raise RedisConnectionError("cut")
+            return told
+
+        with patch.object(parts.outbox, "claim", unheard):
+            await parts.job(receiver)
+            sender = parts.start()
+            await eventually(lambda: bool(receiver.requests))
+            await sender.drain(20)
+        assert lost
+        assert (await parts.attempted(1))[0].status == "delivered"
 
 
 async def test_an_outcome_is_kept_until_redis_takes_it(redis: "Redis") -> None:

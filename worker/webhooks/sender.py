@@ -99,11 +99,10 @@ class Sender:
             claim = await self._claim(free)
             if claim is None:
                 continue
-            for claimed in claim.deliveries:
-                task = asyncio.create_task(self._run(claimed))
-                self._sending[claimed.token] = _Sending(claimed, task)
+            self._start(claim)
             if len(claim.deliveries) < free:
                 await self._idle(claim.wait_ms / 1000)
+        await self._start_unheard()
 
     async def drain(self, within_s: float) -> None:
         """Wait for what is under way, once `run` has ended, until so long after the first `stop`.
@@ -137,6 +136,22 @@ class Sender:
         self._failures = 0
         self._sequence += 1
         return claim
+
+    def _start(self, claim: DeliveryClaim) -> None:
+        for claimed in claim.deliveries:
+            task = asyncio.create_task(self._run(claimed))
+            self._sending[claimed.token] = _Sending(claimed, task)
+
+    async def _start_unheard(self) -> None:
+        """What a last claim took whose answer was lost: asked for none, its number only tells that. It need not wait
+        for the end of its lease.
+        """
+        for _ in RECONNECT_S:
+            if not self._failures or self._cut.is_set():
+                return
+            claim = await self._claim(0)
+            if claim is not None:
+                self._start(claim)
 
     async def _idle(self, seconds: float) -> None:
         """Until woken, or stopped."""
