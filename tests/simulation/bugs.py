@@ -96,8 +96,20 @@ def _throttled_often(plan: Plan) -> Plan:
 
 
 def _parked_often(plan: Plan) -> Plan:
-    """Most jobs wait for a budget, in one lane for each user."""
-    return replace(plan, waiting=0.8, names=("a",), operations=max(plan.operations, 40))
+    """Most jobs wait for a small budget, each user's in one lane, in which some fit that come behind others."""
+    tiers = plan.config.tiers
+    small = tiers["small"].model_copy(
+        update={"tokens_per_day": 200, "max_queued_jobs": None, "max_queued_tokens": None}
+    )
+    return replace(
+        plan,
+        config=plan.config.model_copy(update={"tiers": tiers | {"small": small}}),
+        users={f"user{n}": "small" for n in range(12)},
+        waiting=0.9,
+        names=("a",),
+        answer_s=0.3,
+        operations=80,
+    )
 
 
 def _overtaken_often(plan: Plan) -> Plan:
