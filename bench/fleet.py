@@ -1,6 +1,6 @@
 """Whether a fleet that follows `recommended` settles after a step in load, and stays within what the provider allows.
 
-    python -m bench.fleet [--only step] [--json] [--plot fleet.png]
+    python -m bench.fleet [--quick]
 
 The real scripts on a real Valkey and the real advice, in simulated time: jobs arrive at random, workers take a while to
 start and drain when they go, and an autoscaler asks every POLL_S how many there should be, as KEDA does.
@@ -10,16 +10,14 @@ import argparse
 import asyncio
 import heapq
 import itertools
-import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
-from rich.console import Console
-from rich.table import Table
 
+from bench.report import RESULTS, Cell, Report
 from bench.server import valkey
 from jobs.claims import Claims
 from jobs.config import Config
@@ -34,6 +32,7 @@ START_MS = 1_800_000_000_000
 LEASE_MS = 60_000
 PROMPT, CAP, ANSWER = 100, 900, 400
 POLL_S, WORKER_START_S, SETTLED_S = 10, 12, 120
+SEEDS = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,21 @@ class Case:
         """Jobs a second that the provider allows: it counts prompt and cap on arrival."""
         return self.tokens_per_minute / (PROMPT + CAP) / 60
 
+    @property
+    def words(self) -> str:
+        """The load's steps."""
+        return ", ".join(f"{rate:g}" for _, rate in self.load) + " jobs/s"
+
+    @property
+    def allows(self) -> str:
+        """What the provider allows, where the load passes it."""
+        most = max(rate for _, rate in self.load)
+        return f", of which the provider allows {self.most_jobs:g}" if self.most_jobs < most else ""
+
 
 CASES = (
     Case("step", ((0, 2), (180, 8), (540, 2)), 900),
-    Case("limit", ((0, 2), (180, 12), (540, 2)), 900, tokens_per_minute=360_000),
+    Case("limit", ((0, 2), (180, 12), (420, 2)), 1080, tokens_per_minute=360_000),
 )
 
 
@@ -223,78 +233,118 @@ async def play(redis: Redis, case: Case, seed: int = 1) -> list[Sample]:
     return await Fleet(redis, case, seed).run()
 
 
-def settled_after(samples: Sequence[Sample], case: Case, step: int) -> tuple[int, int, int]:
-    """Seconds from a step in load to the last change of advice, and the fewest and most advised after SETTLED_S."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How the advice went after a step in load: seconds until it stays within one worker of where it ends (arrivals are
+    random, and so is which side of a whole number they fall), how often it turned back, and what was advised once
+    SETTLED_S had passed.
+
+    Where the load before was more than the provider allows, the seconds count from `drained_s` after the step on, when
+    what that has left is done: until then as many workers are needed as before.
+    """
+
+    drained_s: int
+    after_s: int
+    turned: int
+    fewest: int
+    most: int
+
+
+def settled(samples: Sequence[Sample], case: Case, step: int) -> Settled:
+    """The advice after a step in load, until the next one."""
     since = case.load[step][0]
     until = case.load[step + 1][0] if step + 1 < len(case.load) else case.end_s
     seen = [sample for sample in samples if since <= sample.second < until]
-    changes = [b.second for a, b in itertools.pairwise(seen) if a.recommended != b.recommended]
-    late = [sample.recommended for sample in seen if sample.second >= since + SETTLED_S]
-    return max(changes, default=since) - since, min(late), max(late)
+    drained = since
+    if case.load[step - 1][1] > case.most_jobs:
+        drained = next(each.second for each in seen if each.waiting <= each.load * WORKER_START_S)
+    changes = [
+        (b.second, b.recommended > a.recommended)
+        for a, b in itertools.pairwise(seen)
+        if a.recommended != b.recommended
+    ]
+    turned = sum(a != b for (_, a), (_, b) in itertools.pairwise(changes))
+    end = seen[-1].recommended
+    late = [sample.recommended for sample in seen if sample.second >= drained + SETTLED_S]
+    last = max(
+        (b.second for a, b in itertools.pairwise(seen) if abs(a.recommended - end) > 1), default=drained
+    )
+    return Settled(drained - since, max(0, last - drained), turned, min(late), max(late))
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", choices=[case.name for case in CASES])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--plot", metavar="FILE", help="draw the runs; needs matplotlib")
-    chosen = parser.parse_args()
-    runs: dict[str, list[Sample]] = {}
+def beyond_useful(samples: Sequence[Sample]) -> int:
+    """By how many workers the fleet or its advice passed, at the most, what is useful at the most."""
+    return max(
+        max(sample.workers, sample.recommended) - sample.useful_max
+        for sample in samples
+        if sample.useful_max is not None
+    )
+
+
+async def played(report: Report, seeds: Sequence[int]) -> None:
+    """Every case with every seed."""
+    runs: dict[str, list[list[Sample]]] = {}
     with valkey() as url:
         redis = connect(url, client_name="bench")
         for case in CASES:
-            if chosen.only in (None, case.name):
-                runs[case.name] = await play(redis, case, chosen.seed)
+            runs[case.name] = [await play(redis, case, seed) for seed in seeds]
         await redis.aclose()
-    if chosen.plot:
-        _plot(runs, chosen.plot)
-    if chosen.json:
-        print(json.dumps({name: [asdict(sample) for sample in samples] for name, samples in runs.items()}))
-        return
-    for name, samples in runs.items():
-        _show(next(case for case in CASES if case.name == name), samples)
+    rows: list[list[Cell]] = []
+    steps: list[Settled] = []
+    for case in CASES:
+        for step in range(1, len(case.load)):
+            of_seeds = [settled(samples, case, step) for samples in runs[case.name]]
+            steps += of_seeds
+            before, after = case.load[step - 1][1], case.load[step][1]
+            rows.append([
+                f"from {before:g} to {after:g} jobs/s{case.allows}", min(after, case.most_jobs) / case.per_worker,
+                *(max(getattr(each, what) for each in of_seeds) for what in ("drained_s", "after_s", "turned")),
+                f"{min(each.fewest for each in of_seeds)} to {max(each.most for each in of_seeds)}",
+            ])  # fmt: skip
+        _draw(report, case, runs[case.name][0])
+    report.judge("settles_within_s", max(each.after_s for each in steps))
+    report.judge("turns_back", max(each.turned for each in steps))
+    report.judge("beyond_useful", max(beyond_useful(samples) for each in runs.values() for samples in each))
+    report.table(
+        f"Steps in load, {len(seeds)} runs each",
+        ["", "workers needed", "backlog done after (s)", "settled then after (s)", "turned back", "advised from then"],
+        rows,
+    )  # fmt: skip
+    report.note(
+        f"A worker has {CASES[0].slots} slots, calls take {CASES[0].call_s:g} s give or take a half, jobs arrive at "
+        f"random; a worker begins {WORKER_START_S} s after it was asked for, and the autoscaler asks every {POLL_S} s. "
+        "Settled is what stays within one worker of where it ends, since arrivals are random. "
+        "What the provider did not allow is left when the load falls: that is done first, by as many workers as before."
+    )
 
 
-def _show(case: Case, samples: Sequence[Sample]) -> None:
-    table = Table("second", "jobs/s", "waiting", "workers", "recommended", "useful at most", title=case.name)
-    for sample in samples:
-        table.add_row(
-            str(sample.second), f"{sample.load:g}", str(sample.waiting), str(sample.workers),
-            str(sample.recommended), "-" if sample.useful_max is None else str(sample.useful_max),
-        )  # fmt: skip
-    console = Console()
-    console.print(table)
-    for step in range(1, len(case.load)):
-        last_s, fewest, most = settled_after(samples, case, step)
-        need = min(case.load[step][1], case.most_jobs) / case.per_worker
-        console.print(
-            f"{case.name}: to {case.load[step][1]:g} jobs/s, which {need:.1f} workers carry: last change after "
-            f"{last_s} s, {fewest} to {most} advised after {SETTLED_S} s"
-        )
+def _draw(report: Report, case: Case, samples: Sequence[Sample]) -> None:
+    lines: dict[str, list[tuple[float, float]]] = {
+        "what the load needs": [(sample.second, sample.load / case.per_worker) for sample in samples],
+        "recommended": [(sample.second, sample.recommended) for sample in samples],
+        "workers": [(sample.second, sample.workers) for sample in samples],
+    }
+    if case.allows:
+        lines["useful at most"] = [
+            (sample.second, sample.useful_max) for sample in samples if sample.useful_max is not None
+        ]
+    report.lines(case.name, f"Workers while load goes {case.words}{case.allows}", lines, x="s", y="workers")
 
 
-def _plot(runs: dict[str, list[Sample]], path: str) -> None:
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise SystemExit("--plot needs matplotlib: pip install matplotlib") from None
-    _, axes = pyplot.subplots(len(runs), 1, squeeze=False, figsize=(8, 3.2 * len(runs)))
-    for axis, (name, samples) in zip(axes[:, 0], runs.items(), strict=True):
-        case = next(case for case in CASES if case.name == name)
-        seconds = [sample.second for sample in samples]
-        axis.step(seconds, [sample.load / case.per_worker for sample in samples], where="post", label="load")
-        axis.step(seconds, [sample.recommended for sample in samples], where="post", label="recommended")
-        axis.step(seconds, [sample.workers for sample in samples], where="post", label="workers")
-        axis.step(seconds, [sample.useful_max or float("nan") for sample in samples], where="post",
-                  linestyle=":", label="useful at most")  # fmt: skip
-        if case.most_jobs < 100:
-            axis.set_ylim(0, 2 * max(sample.recommended for sample in samples))
-        axis.set(title=name, xlabel="s", ylabel="workers")
-        axis.legend()
-    pyplot.tight_layout()
-    pyplot.savefig(path)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="one run of each that is not kept")
+    quick = parser.parse_args().quick
+    report = Report(
+        "fleet",
+        "Does a fleet that follows the advice settle after a step in load, within what the provider allows?",
+    )
+    asyncio.run(played(report, SEEDS[:1] if quick else SEEDS))
+    if quick:
+        print(report.markdown())
+    else:
+        report.write(RESULTS)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

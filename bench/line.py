@@ -68,6 +68,11 @@ class Line:
 
     def submit(self, jobs: Sequence[NewJob], now_ms: int) -> list[JobView]:
         """All of them have to be accepted."""
+        replies = self.load(jobs, now_ms)
+        return [decode_view(reply[2].decode(), *reply[3:]) for reply in replies]
+
+    def load(self, jobs: Sequence[NewJob], now_ms: int) -> list[Any]:
+        """The same, with the script's own answers."""
         replies = self._run(
             [
                 ("submit", (_EPOCH, now_ms, job.id, encode_head(job), encode_info(job), job.body, "", ""))
@@ -76,7 +81,7 @@ class Line:
         )
         assert all(reply[0] == b"accepted" for reply in replies), replies
         self.submitted += len(jobs)
-        return [decode_view(reply[2].decode(), *reply[3:]) for reply in replies]
+        return replies
 
     def claim(self, slots: int, now_ms: int, worker: str = "w") -> tuple[list[ClaimedJob], int]:
         """Jobs, and the ms after which there may be more."""

@@ -2,14 +2,16 @@
 
     python -m bench.scale [--quick]
 
-The server's own CPU time, in small turns of which the median counts, and the commands that run inside it. The waiting
-jobs are submitted by the real script. Memory is that of the whole server, before and after, less the bodies.
+The server's own CPU time, in small turns of which the median counts, and the commands that run inside it. A second
+server with the fewest is measured in turn with the one that fills up: what else the machine does is the same for both.
+Waiting jobs are submitted by the real script. Memory is that of the whole server, before and after, less the bodies.
 """
 
 import argparse
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 
@@ -20,7 +22,8 @@ from jobs.config import Config
 from jobs.record import ClaimedJob, JobView, NewJob
 
 TURNS, EACH = 40, 25
-BATCH = 1000
+BATCH, LOADERS = 1000, 4
+USERS, JOBS_OF_EACH = 100, 2
 TOKENS = 1000
 KINDS = ("submit", "claim", "settle", "read")
 
@@ -64,10 +67,16 @@ class Crowd:
         return self._now_ms
 
     def fill(self, jobs: int) -> None:
-        while self.waiting < jobs:
-            count = min(BATCH, jobs - self.waiting)
-            self.line.submit(self._jobs(count), self._later())
-            self.waiting += count
+        """Submit until so many wait, over several connections, so that the server has always something to do."""
+        missing = jobs - self.waiting
+
+        def load(first: int) -> None:
+            self.line.load(self._jobs(min(BATCH, missing - first)), self._now_ms)
+
+        self._later()
+        with ThreadPoolExecutor(LOADERS) as loaders:
+            list(loaders.map(load, range(0, missing, BATCH)))
+        self.waiting = jobs
 
     def used_bytes(self) -> int:
         return int(self.line.info("memory")["used_memory"])
@@ -82,63 +91,80 @@ class Crowd:
             "settle": lambda: self.line.settle([(job, TOKENS) for job in found], self._later()),
         }
 
-    def cost(self) -> Cost:
-        """As many jobs are submitted, read, claimed and settled: as many wait afterwards."""
-        us: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        commands = dict.fromkeys(KINDS, 0)
-        for turn in range(TURNS + 1):
-            found: list[ClaimedJob] = []
-            views: list[JobView] = []
-            made = self._jobs(EACH)
-            for kind, call in self._life(made, views, found).items():
-                if turn == TURNS:
-                    commands[kind] = self.line.commands(call)
-                else:
-                    us[kind].append(self.line.server_us(call) / EACH)
-            assert len(found) == EACH, found
-        return Cost(
-            {kind: median(values) for kind, values in us.items()},
-            {kind: count / EACH for kind, count in commands.items()},
+    def turn(self, call_with: Callable[[Callable[[], object]], float]) -> dict[str, float]:
+        """Some jobs are submitted and read, as many claimed and settled: as many wait after it. What each kind of call
+        came to, for each job."""
+        found: list[ClaimedJob] = []
+        views: list[JobView] = []
+        came_to = {
+            kind: call_with(call) / EACH for kind, call in self._life(self._jobs(EACH), views, found).items()
+        }
+        assert len(found) == EACH, found
+        return came_to
+
+
+def costs(*crowds: Crowd) -> list[Cost]:
+    """What a job costs beside each of them, measured in turns."""
+    turns: list[list[dict[str, float]]] = [[] for _ in crowds]
+    for _ in range(TURNS):
+        for crowd, seen in zip(crowds, turns, strict=True):
+            seen.append(crowd.turn(crowd.line.server_us))
+    return [
+        Cost(
+            {kind: median(one[kind] for one in seen) for kind in KINDS},
+            crowd.turn(crowd.line.commands),
         )
+        for crowd, seen in zip(crowds, turns, strict=True)
+    ]
 
 
-def by_jobs(url: str, report: Report, sizes: list[int]) -> None:
-    crowd = Crowd(url, 1000)
+def by_jobs(url: str, beside: str, report: Report, sizes: list[int]) -> None:
+    few, crowd = Crowd(beside, USERS), Crowd(url, USERS)
+    few.fill(sizes[0])
     crowd.fill(1)
     before = crowd.used_bytes()
-    costs: dict[int, Cost] = {}
+    found: dict[int, tuple[Cost, Cost]] = {}
     memory: dict[int, float] = {}
     for size in sizes:
         crowd.fill(size)
         memory[size] = (crowd.used_bytes() - before) / size
-        costs[size] = crowd.cost()
-    _tell(report, "jobs", "waiting jobs, of 1,000 users", costs)
-    last = sizes[-1]
-    report.judge("submit_million_jobs", costs[last].us["submit"] / costs[sizes[0]].us["submit"])
-    report.judge("claim_million_jobs", costs[last].us["claim"] / costs[sizes[0]].us["claim"])
-    report.judge("bytes_per_waiting_job", memory[last])
+        of_few, cost = costs(few, crowd)
+        found[size] = cost, of_few
+    _tell(report, "jobs", f"waiting jobs, of {USERS} users", found)
+    last, of_few = found[sizes[-1]]
+    report.judge("submit_million_jobs", last.us["submit"] / of_few.us["submit"])
+    report.judge("claim_million_jobs", last.us["claim"] / of_few.us["claim"])
+    report.judge("bytes_per_waiting_job", memory[sizes[-1]])
     report.table(
         "Memory of a waiting job, its indexes and its share of its user included, with a body of 2 bytes",
         ["waiting jobs", "bytes each"], [[size, each] for size, each in memory.items()],
     )  # fmt: skip
 
 
-def by_users(url: str, report: Report, sizes: list[int]) -> None:
-    costs: dict[int, Cost] = {}
+def by_users(url: str, beside: str, report: Report, sizes: list[int]) -> None:
+    few = Crowd(beside, sizes[0])
+    few.fill(JOBS_OF_EACH * sizes[0])
+    found: dict[int, tuple[Cost, Cost]] = {}
     for size in sizes:
         crowd = Crowd(url, size)
-        crowd.fill(max(1000, size))
-        costs[size] = crowd.cost()
-    _tell(report, "users", "users, each with a waiting job", costs)
-    last = sizes[-1]
-    report.judge("submit_100000_users", costs[last].us["submit"] / costs[sizes[0]].us["submit"])
-    report.judge("claim_100000_users", costs[last].us["claim"] / costs[sizes[0]].us["claim"])
+        crowd.fill(JOBS_OF_EACH * size)
+        of_few, cost = costs(few, crowd)
+        found[size] = cost, of_few
+    _tell(report, "users", f"users, each with {JOBS_OF_EACH} waiting jobs", found)
+    last, of_few = found[sizes[-1]]
+    report.judge("submit_100000_users", last.us["submit"] / of_few.us["submit"])
+    report.judge("claim_100000_users", last.us["claim"] / of_few.us["claim"])
 
 
-def _tell(report: Report, name: str, what: str, costs: dict[int, Cost]) -> None:
+def _tell(report: Report, name: str, what: str, found: dict[int, tuple[Cost, Cost]]) -> None:
+    costs = {size: cost for size, (cost, _) in found.items()}
     report.table(
         f"µs of the server's CPU a job, by {what}", ["", *KINDS],
         [[size, *(cost.us[kind] for kind in KINDS)] for size, cost in costs.items()],
+    )  # fmt: skip
+    report.table(
+        f"Of those beside {min(costs):,}, measured in turn", ["", *KINDS],
+        [[size, *(cost.us[kind] / few.us[kind] for kind in KINDS)] for size, (cost, few) in found.items()],
     )  # fmt: skip
     report.table(
         f"Commands inside the server a job, by {what}", ["", *KINDS],
@@ -166,9 +192,13 @@ def main() -> None:
     chosen = parser.parse_args()
     quick = chosen.quick
     report = Report("scale", "What does a job cost the server, whatever waits?")
-    with valkey() as url:
-        by_jobs(url, report, [1000, 10_000] if quick else sizes_to(chosen.jobs))
-        by_users(url, report, [10, 1000] if quick else [10, 1000, 100_000])
+    with valkey() as url, valkey() as beside:
+        by_jobs(url, beside, report, [1000, 10_000] if quick else sizes_to(chosen.jobs))
+        by_users(url, beside, report, [10, 1000] if quick else [10, 1000, 100_000])
+    report.note(
+        "A lane from which the last job is taken leaves the order of turns, and comes back into it with the next: that "
+        "costs about ten commands, however many users there are, and no lane here becomes empty."
+    )
     report.note(f"Calls come {EACH} at a time, and a claim takes {EACH} jobs; medians of {TURNS} such turns.")
     if quick:
         print(report.markdown())
