@@ -8,7 +8,7 @@ from tests.chaos.processes import Process
 from tests.chaos.system import STARTED, System
 from tests.support.valkey import HOST
 
-ENDS_S = 30.0
+ENDS_S = 60.0
 """A process that was told to stop and has not by then is stuck."""
 
 
