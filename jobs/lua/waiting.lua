@@ -145,12 +145,14 @@ function waiting.of(id, head, now)
   if not jobs then return why end
   local own = own_tokens(head, jobs)
   local turns, weights = turns_before(head, own)
+  first = first or 0
+  if jobs + turns + first == 0 then return {reason, 0, at and math.floor(at) or false} end
   local limits, rate, used = limits_of(head, now)
   local share = share_of(head)
   local others = of_others(head, own, turns, weights, rate * share, used)
   local start = at
   -- A job that a window is kept for goes first, though it may be one of others.
-  local before = math.max(own + others, first or 0)
+  local before = math.max(own + others, first)
   if reason ~= 'concurrency' and reason ~= 'user_budget' and before > 0 then
     local ms = rate > 0 and foresight.until_taken(limits, before / share + head.et)
     start = ms and math.max(at or now, now + ms)
