@@ -20,6 +20,10 @@ from jobs.pool import Pool, PrimaryConnection
 
 Word = str | bytes | int | float
 
+MOST_AT_ONCE: Final = 4
+"""Commands in one write. A turn of a busy loop has dozens: the server begins with the first while it makes the others, and
+does not wait for them, nor the loop for all its answers."""
+
 _MORE: Final = object()
 
 
@@ -111,10 +115,12 @@ class _Link(asyncio.Protocol):
             connection._close()  # type: ignore[no-untyped-call]
             raise RedisConnectionError("the server closed the connection")
         self._transport = writer.transport
+        # What is written goes out at once, and waits only where the socket is full.
+        self._transport.set_write_buffer_limits(high=0)
         self._transport.set_protocol(self)
 
     def send(self, packed: bytes) -> "asyncio.Future[Any]":
-        """The answer to come. What is sent within one turn of the loop goes out in one write."""
+        """The answer to come. A write has what is sent within one turn of the loop, or the first few of many commands."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         if self._transport.is_closing():
             answer.set_exception(RedisConnectionError("the connection broke before the command was sent"))
@@ -122,6 +128,8 @@ class _Link(asyncio.Protocol):
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(packed)
+        if len(self._unsent) == MOST_AT_ONCE:
+            self._flush()
         if self._timeout_s is None:
             self._waiting.append((answer, 0.0))
         else:

@@ -31,6 +31,7 @@ _JOINED = re.compile(
     r"^function ([a-z_]+\.[a-z_]+)\(([\w, ]+)\) return ((?:'[^'\n]*'|\w+)(?: \.\. (?:'[^'\n]*'|\w+))*) end\n",
     re.MULTILINE,
 )
+_TEXT = re.compile(r"'(?:[^'\\\n]|\\.)*'")
 _NAMED = re.compile(r"(?<![\w.])[a-z_]+\.[A-Z_]+\b")
 _CALL = re.compile(r"(?<!function )(?<![\w.])([a-z_]+\.[a-z_]+)\(")
 _PART = re.compile(r"'[^'\n]*'|\w+")
@@ -159,5 +160,5 @@ def prune(text: str) -> str:
 @cache
 def _names(text: str) -> set[str]:
     """The names in a piece of Lua: of `window.open(…)` both `window.open` and `window`."""
-    dotted = set(_NAME.findall(text))
+    dotted = set(_NAME.findall(_TEXT.sub("", text)))
     return dotted | {name.partition(".")[0] for name in dotted}

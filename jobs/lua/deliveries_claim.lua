@@ -20,12 +20,12 @@ local LONGEST_WAIT, MOST_LOOKS = 5000, 64
 wake.up(worker, wake.SENDERS)
 local last = redis.call('HMGET', key.deliveries_claim(worker), 'sequence', 'deliveries')
 if last[1] == sequence then
-  local again = {LONGEST_WAIT, now}
+  local answered = {LONGEST_WAIT, now}
   for id, token in string.gmatch(last[2], '(%S+) (%S+)') do
     local head = outbox.load(id)
-    if head and head.lt == token then again[#again + 1] = outbox.row(id, head, now) end
+    if head and head.lt == token then answered[#answered + 1] = outbox.row(id, head, now) end
   end
-  return again
+  return answered
 end
 
 local answer, taken, bytes = {0, now}, {}, 0

@@ -13,7 +13,7 @@ function rate.key(user) return 'rate:' .. user end
 function rate.block_key(user) return 'rate:' .. user .. ':block' end
 function rate.day_key(user, day) return 'requests:' .. user .. ':' .. day end
 
-local function block(user, until_ms, now)
+local function block_user(user, until_ms, now)
   redis.call('SET', rate.block_key(user), int(until_ms), 'PX', int(until_ms - now))
 end
 
@@ -79,9 +79,9 @@ function rate.view(user, limits, now)
 end
 
 -- Makes what is stored what the view has told.
-local function keep(user, limits, now, view)
+local function keep_state(user, limits, now, view)
   if view.blocked == 0 and view.stored > 0 then redis.call('DEL', rate.block_key(user)) end
-  if view.blocked ~= 0 and view.blocked < view.stored then block(user, view.blocked, now) end
+  if view.blocked ~= 0 and view.blocked < view.stored then block_user(user, view.blocked, now) end
   if limits.limit then
     local key = rate.key(user)
     if view.gone > 0 then redis.call('LTRIM', key, 0, int(-view.gone - 1)) end
@@ -93,7 +93,7 @@ end
 -- The wait is until both limits have room.
 function rate.hit(user, limits, now)
   local view = rate.view(user, limits, now)
-  keep(user, limits, now, view)
+  keep_state(user, limits, now, view)
   local day_key, day_wait = rate.day_key(user, day_of(now)), 0
   if limits.per_day and (number(redis.call('GET', day_key)) or 0) >= limits.per_day then
     day_wait = midnight_after(now) - now
@@ -106,7 +106,7 @@ function rate.hit(user, limits, now)
       -- A block that is shorter than the window lasts until there is room again: N in any window, block or not.
       view.blocked = math.max(now + limits.block, room)
       view.reset = math.max(view.reset, view.blocked - now)
-      block(user, view.blocked, now)
+      block_user(user, view.blocked, now)
       return false, math.max(day_wait, view.blocked - now), view
     end
     return false, math.max(day_wait, room - now), view

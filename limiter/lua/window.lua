@@ -73,21 +73,25 @@ local function begin_slice(w)
 end
 
 local function read(scope, now, known)
-  local w = {key = window.key(scope.name), slices = window.slices_key(scope.name)}
-  local stored = redis.call('GET', w.key)
+  local k = window.key(scope.name)
+  local stored = redis.call('GET', k)
   local v = stored and cjson.decode(stored) or {now, 0, 0, 0, 0, 0, 0, 0}
   local last, set_back = v[1], now + v[2] < v[1]
-  w.skew = set_back and last - now or v[2]
-  w.now = now + w.skew
-  w.T, w.R, w.F, w.V, w.C, w.D = v[3], v[4], v[5], v[6], v[7], v[8]
-  w.oldest = v[9] or math.floor(w.now / SLICE)
-  w.newest, w.t, w.r = v[10] or w.oldest, v[11] or 0, v[12] or 0
+  local skew = set_back and last - now or v[2]
+  local at = now + skew
   local function refilled(level, per_minute)
     if not per_minute then return 0 end
-    return (level or per_minute * 1000) + math.floor((w.now - last) * per_minute * 1000 / MINUTE)
+    return (level or per_minute * 1000) + math.floor((at - last) * per_minute * 1000 / MINUTE)
   end
-  w.l, w.q = refilled(v[13], known.tokens), refilled(v[14], known.requests)
-  w.big, w.need, w.took = v[15], v[16], v[17]
+  local oldest = v[9] or math.floor(at / SLICE)
+  -- All its fields at once, those of window.open too: a table that grows field by field costs more than reading it.
+  local w = {
+    key = k, slices = window.slices_key(scope.name), skew = skew, now = at,
+    T = v[3], R = v[4], F = v[5], V = v[6], C = v[7], D = v[8], oldest = oldest, newest = v[10] or oldest,
+    t = v[11] or 0, r = v[12] or 0, l = refilled(v[13], known.tokens), q = refilled(v[14], known.requests),
+    big = v[15], need = v[16], took = v[17],
+    span = 0, mode = '', limit = 0, requests = 0, known = known, spec = false, foresight = false,
+  }
   -- Kept at once: while calls are refused nothing else is saved, and this window's time would stand still.
   if set_back then window.save(w) end
   return w
@@ -177,7 +181,7 @@ local function enough_in_flight(w)
 end
 
 -- ms until `tokens` more fit one window: 0 if they do, nil if only a settle can help.
-local function until_tokens(w, tokens, variance)
+local function wait_for_tokens(w, tokens, variance)
   if not w.limit then return 0 end
   if enough_in_flight(w) then return nil end
   local less = w.known.less_tokens
@@ -195,7 +199,7 @@ local function until_tokens(w, tokens, variance)
 end
 
 -- The same for one more request.
-local function until_request(w)
+local function wait_for_request(w)
   if not w.requests then return 0 end
   if w.mode == 'strict' then
     local excess = w.R + w.known.less_requests + 1 - w.requests
@@ -208,7 +212,7 @@ end
 -- What `tokens` more and one more request lack in one window: nil when they fit, else the reason ('provider_tokens',
 -- 'provider_requests') and the ms until they may (nil: only a settle can tell).
 local function lacks(w, tokens, variance)
-  local for_tokens, for_request = until_tokens(w, tokens, variance), until_request(w)
+  local for_tokens, for_request = wait_for_tokens(w, tokens, variance), wait_for_request(w)
   if for_tokens == 0 and for_request == 0 then return nil end
   local reason = for_tokens == 0 and 'provider_requests' or 'provider_tokens'
   return reason, for_tokens and for_request and math.max(for_tokens, for_request)

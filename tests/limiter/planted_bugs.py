@@ -44,7 +44,7 @@ BUGS = (
     Bug(
         "asking lengthens a block",
         "if view.blocked > 0 then return false, math.max(day_wait, view.blocked - now), view end",
-        "if view.blocked > 0 then block(user, now + math.max(60000, limits.block), now) "
+        "if view.blocked > 0 then block_user(user, now + math.max(60000, limits.block), now) "
         "return false, math.max(day_wait, view.blocked - now), view end",
         (rate.asking_does_not_lengthen_a_block,),
         (RateMachine,),
@@ -249,14 +249,14 @@ BUGS = (
     ),
     Bug(
         "a wait is told to the slice's beginning",
+        "return math.max(1, (w.oldest + i + 1) * SLICE + w.span - w.now)",
         "return math.max(1, (w.oldest + i) * SLICE + w.span - w.now)",
-        "return math.max(1, (w.oldest + i - 1) * SLICE + w.span - w.now)",
         (window.waits_are_exact_whatever_must_leave,),
         (WindowMachine,),
     ),
     Bug(
         "a wait is the whole window",
-        "return math.max(1, (w.oldest + i) * SLICE + w.span - w.now)",
+        "return math.max(1, (w.oldest + i + 1) * SLICE + w.span - w.now)",
         "return w.span",
         (window.waits_are_exact_whatever_must_leave,),
         (WindowMachine,),
@@ -391,8 +391,8 @@ BUGS = (
     ),
     Bug(
         "a window's time runs backwards with the clock",
-        "w.skew = set_back and last - now or v[2]",
-        "w.skew = v[2]",
+        "local skew = set_back and last - now or v[2]",
+        "local skew = v[2]",
         (window.what_is_taken_after_the_clock_was_set_back_counts,),
         (WindowMachine,),
     ),
@@ -405,8 +405,8 @@ BUGS = (
     ),
     Bug(
         "a bucket refills at twice its rate",
-        "math.floor((w.now - last) * per_minute * 1000 / MINUTE)",
-        "math.floor((w.now - last) * per_minute * 2000 / MINUTE)",
+        "math.floor((at - last) * per_minute * 1000 / MINUTE)",
+        "math.floor((at - last) * per_minute * 2000 / MINUTE)",
         (
             mirror.a_bucket_is_full_at_first_and_refills_by_a_sixtieth_a_second,
             mirror.no_span_gives_more_than_the_bucket_and_its_refill,

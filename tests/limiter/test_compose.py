@@ -67,3 +67,8 @@ def test_a_function_that_is_handed_on_or_needs_an_argument_twice_stays(tmp_path:
         "function key.twice(id) return id .. ':' .. id end",
         "return tidy(key.job, key.twice(f()))",
     ]
+
+
+def test_a_name_in_a_text_needs_no_function(tmp_path: Path) -> None:
+    (tmp_path / "script.lua").write_text("local function job(id) return id end\nreturn 'job'\n")
+    assert compose(tmp_path / "script.lua", (tmp_path,)) == "return 'job'\n"
