@@ -21,8 +21,8 @@ from jobs.pool import Pool, PrimaryConnection
 Word = str | bytes | int | float
 
 MOST_AT_ONCE: Final = 4
-"""Commands in one write. A turn of a busy loop has dozens: the server begins with the first while it makes the others, and
-does not wait for them, nor the loop for all its answers."""
+"""Commands in one write. A turn of a busy loop makes dozens: the server begins with the first while the loop makes the
+others, so that neither waits for all that the other does."""
 
 _MORE: Final = object()
 
@@ -120,7 +120,7 @@ class _Link(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def send(self, packed: bytes) -> "asyncio.Future[Any]":
-        """The answer to come. A write has what is sent within one turn of the loop, or the first few of many commands."""
+        """The answer to come. A write has what is sent within one turn of the loop, or MOST_AT_ONCE of it."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         if self._transport.is_closing():
             answer.set_exception(RedisConnectionError("the connection broke before the command was sent"))
