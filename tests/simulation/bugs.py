@@ -117,7 +117,7 @@ def _overtaken_often(plan: Plan) -> Plan:
     return replace(plan, faults=replace(plan.faults, overtakings=4))
 
 
-def _told(plan: Plan) -> Plan:
+def told(plan: Plan) -> Plan:
     """Most ends are to be told, and much of that goes wrong."""
     drawn = hooks(plan.seed, plan.users)
     return replace(plan, hooks=replace(drawn, own=0.8, troubled=0.6, cuts=4, acts=4))
@@ -494,7 +494,7 @@ BUGS = (
             "told, life = outbox.write(id, head, life, now)",
             "if state ~= 'expired' then told, life = outbox.write(id, head, life, now) end",
         ),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "a retry is told as if it were the end",
@@ -503,33 +503,33 @@ BUGS = (
             "if head.wu then outbox.write(id, {u = head.u, wu = head.wu, wl = head.wl, st = ''}, DAY_MS, now) end\n"
             "  if after > 0 then\n    head.bk = true",
         ),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "the settle of a delivery does not compare the lease token",
         _lua("(head.lt or head.lo) ~= token then", "not head then"),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "a settle of a delivery that is repeated settles again",
         _lua("if not head.lt then return 'settled' end\n", "head.lt = head.lt or token\n"),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "a delivery whose worker died is not sent again",
         _lua("if head and head.lt == token then\n        local at", "if false then\n        local at"),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "the body of a webhook is built anew on each attempt",
         _python(Sender, "_prepared", _builds_anew),
-        bend=_told,
+        bend=told,
     ),
-    Bug("any answer to a webhook is a success", _python(Outbox, "settle", _takes_all_for_2xx), bend=_told),
+    Bug("any answer to a webhook is a success", _python(Outbox, "settle", _takes_all_for_2xx), bend=told),
     Bug(
         "the settle of a delivery is tried once",
         _python(Sender, "_keep_trying", _tries_post_once),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "a fault of our own is one of the attempts",
@@ -537,7 +537,7 @@ BUGS = (
             "again(id, head, our_wait(head) * spread, now)",
             "head.n = head.n + 1\n    again(id, head, our_wait(head) * spread, now)",
         ),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "a failed webhook is sent again at once",
@@ -545,16 +545,16 @@ BUGS = (
             "again(id, head, math.max(seconds * 1000 * spread, retry_after or 0), now)",
             "again(id, head, 0, now)",
         ),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "what waits for a webhook is kept no longer than any job",
         _lua("local kept = math.max(life, SCHEDULE_MS + KEPT_AFTER_MS)", "local kept = life"),
-        bend=_told,
+        bend=told,
     ),
     Bug(
         "erasing a job leaves its deliveries",
         _lua("outbox.erase(id, head, now)\n", ""),
-        bend=_told,
+        bend=told,
     ),
 )

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import signal
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -126,16 +127,11 @@ class Away:
         raise RedisConnectionError("Redis is away")
 
 
-async def test_a_claim_that_fails_when_nobody_waits_for_it_any_more_is_asked_again_and_no_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("worker.seam.RECONNECT_S", (0.01,))
-    away, complaints = Away(), list[dict[str, Any]]()
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
-    worker = ClaimingWorker(
+def claiming_worker(claims: Away) -> ClaimingWorker:
+    """One that has all but a Redis."""
+    return ClaimingWorker(
         [func(run_chat, name="run_chat")],
-        claims=cast(Claims, away),
+        claims=cast(Claims, claims),
         sleep=asyncio.sleep,
         tick=lambda: None,
         redis_pool=cast(ArqRedis, object()),
@@ -144,6 +140,29 @@ async def test_a_claim_that_fails_when_nobody_waits_for_it_any_more_is_asked_aga
         ctx={},
         handle_signals=False,
     )
+
+
+async def test_a_signal_before_the_work_begins_ends_it_before_a_claim() -> None:
+    away = Away()
+    worker = claiming_worker(away)
+    worker.handle_sig_wait_for_completion(signal.SIGTERM)
+    # arq's drain is over before there is a main task.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await worker.async_run()
+        await worker.close()
+    assert away.asked == 0
+
+
+async def test_a_claim_that_fails_when_nobody_waits_for_it_any_more_is_asked_again_and_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.seam.RECONNECT_S", (0.01,))
+    away, complaints = Away(), list[dict[str, Any]]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    worker = claiming_worker(away)
     claiming = asyncio.create_task(worker.main())
     await eventually(lambda: away.asked == 1)
     claiming.cancel()
