@@ -1,5 +1,6 @@
 """What the tests of the command line share: commands run in this process, as a user would type them."""
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,13 @@ import pytest
 from cli.main import main
 from tests.cli.running import RunningUp, running_up
 from tests.simulator.process import SimulatorProcess, started
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and all processes that these tests start after it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)
