@@ -1,6 +1,6 @@
 """Jobs, limits and usage."""
 
-from typing import Final
+from typing import Final, get_args
 
 from api.openapi.schema import (
     COUNT,
@@ -15,6 +15,7 @@ from api.openapi.schema import (
     object_schema,
     ref,
 )
+from jobs.record import BlockedOn, OnBudget, Priority, RetryPolicy, State, UsageSource
 
 _SUBMISSION_FIELDS: Final[dict[str, JSONSchema]] = {
     "endpoint": {"const": "/v1/chat/completions", "default": "/v1/chat/completions"},
@@ -45,7 +46,7 @@ _SUBMISSION_FIELDS: Final[dict[str, JSONSchema]] = {
         "propertyNames": {"type": "string", "maxLength": 64},
         "additionalProperties": {"type": "string", "maxLength": 512},
     },
-    "priority": {"enum": ["interactive", "standard", "batch"], "default": "standard"},
+    "priority": {"enum": [*get_args(Priority)], "default": "standard"},
     "webhook_url": {
         "type": ["string", "null"],
         "maxLength": 2048,
@@ -53,8 +54,8 @@ _SUBMISSION_FIELDS: Final[dict[str, JSONSchema]] = {
     },
     "not_before": {"type": ["integer", "null"], "minimum": 0, "description": "Unix seconds."},
     "expires_after": {"type": "integer", "minimum": 1, "maximum": 604_800, "default": 86_400},
-    "retry": {"enum": ["safe", "never"], "default": "safe"},
-    "on_budget": {"enum": ["reject", "wait"], "default": "reject"},
+    "retry": {"enum": [*get_args(RetryPolicy)], "default": "safe"},
+    "on_budget": {"enum": [*get_args(OnBudget)], "default": "reject"},
 }
 _SUMS: Final[dict[str, JSONSchema]] = {
     "jobs": COUNT,
@@ -71,10 +72,10 @@ JOB_SCHEMAS: Final[dict[str, JSONSchema]] = {
         {
             "id": JOB_ID,
             "object": {"const": "job"},
-            "status": {"enum": ["queued", "running", "succeeded", "failed", "cancelled", "expired"]},
+            "status": {"enum": [state.value for state in State]},
             "endpoint": TEXT,
             "model": TEXT,
-            "priority": {"enum": ["interactive", "standard", "batch"]},
+            "priority": {"enum": [*get_args(Priority)]},
             "custom_id": {"type": ["string", "null"]},
             "metadata": {"type": "object", "additionalProperties": TEXT},
             "created_at": INT,
@@ -82,18 +83,7 @@ JOB_SCHEMAS: Final[dict[str, JSONSchema]] = {
             "finished_at": MAYBE_INT,
             "expires_at": INT,
             "attempts": COUNT,
-            "blocked_on": {
-                "enum": [
-                    "not_before",
-                    "user_budget",
-                    "provider_tokens",
-                    "provider_requests",
-                    "provider_paused",
-                    "concurrency",
-                    "backoff",
-                    None,
-                ]
-            },
+            "blocked_on": {"enum": [*get_args(BlockedOn), None]},
             "position": MAYBE_INT,
             "estimated_start_at": MAYBE_INT,
             "estimated_tokens": COUNT,
@@ -136,7 +126,7 @@ JOB_SCHEMAS: Final[dict[str, JSONSchema]] = {
             "completion_tokens": COUNT,
             "total_tokens": COUNT,
             "cached_tokens": COUNT,
-            "source": {"enum": ["provider", "estimated"]},
+            "source": {"enum": [*get_args(UsageSource)]},
         }
     ),
     "JobError": object_schema(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Request:
     body: bytes
 
 
-class Listener:
+class Listener(ABC):
     """A TCP server on loopback that hands each connection to `serve`, and leaves nothing open at its end."""
 
     def __init__(self) -> None:
@@ -60,9 +61,9 @@ class Listener:
         async with asyncio.timeout(DEADLINE_S):
             await asyncio.gather(*self._serving, return_exceptions=True)
 
+    @abstractmethod
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """What to do with a connection, until it is to be closed."""
-        raise NotImplementedError
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
