@@ -24,6 +24,10 @@ MOST_AT_ONCE: Final = 4
 """Commands in one write. A turn of a busy loop makes dozens: the server begins with the first while the loop makes the
 others, so that neither waits for all that the other does."""
 
+MOST_UNDER_WAY: Final = 16
+"""Commands that are sent and not answered; the others wait here. A server answers all that has come together: given
+everything, it works while the loop waits, and waits while the loop works. So few keep both busy at once."""
+
 _MORE: Final = object()
 
 
@@ -120,7 +124,9 @@ class _Link(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def send(self, packed: bytes) -> "asyncio.Future[Any]":
-        """The answer to come. A write has what is sent within one turn of the loop, or MOST_AT_ONCE of it."""
+        """The answer to come. A write has what is sent within one turn of the loop, or MOST_AT_ONCE of it; where
+        MOST_UNDER_WAY are not answered, it has what there is room for when answers come.
+        """
         answer: asyncio.Future[Any] = self._loop.create_future()
         if self._transport.is_closing():
             answer.set_exception(RedisConnectionError("the connection broke before the command was sent"))
@@ -128,14 +134,14 @@ class _Link(asyncio.Protocol):
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(packed)
-        if len(self._unsent) == MOST_AT_ONCE:
-            self._flush()
         if self._timeout_s is None:
             self._waiting.append((answer, 0.0))
         else:
             self._waiting.append((answer, self._loop.time() + self._timeout_s))
             if self._timer is None:
                 self._timer = self._loop.call_later(self._timeout_s, self._expire)
+        if len(self._unsent) == MOST_AT_ONCE:
+            self._flush()
         return answer
 
     def retire(self) -> None:
@@ -150,9 +156,11 @@ class _Link(asyncio.Protocol):
         self._broken(RedisConnectionError(f"the connection was closed: {reason}"))
 
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        if unsent and not self._transport.is_closing():
-            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+        room = MOST_UNDER_WAY - (len(self._waiting) - len(self._unsent))
+        if room <= 0 or not self._unsent or self._transport.is_closing():
+            return
+        now, self._unsent = self._unsent[:room], self._unsent[room:]
+        self._transport.write(now[0] if len(now) == 1 else b"".join(now))
 
     def _expire(self) -> None:
         """One timer for all: calls have the same timeout, so that the first in line is the first to be late."""
@@ -195,6 +203,7 @@ class _Link(asyncio.Protocol):
         except (InvalidResponse, IndexError) as error:
             self.abort(f"it brought what is no answer ({type(error).__name__})")
             return
+        self._flush()
         if not self.usable:
             self.retire()
 

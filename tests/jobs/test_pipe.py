@@ -16,8 +16,9 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.connection import Client, connect
+from jobs.pipe import MOST_UNDER_WAY
 from tests.support.valkey import HOST, ValkeyProcess, running_valkey
-from tests.support.waiting import SOON_S
+from tests.support.waiting import DEADLINE_S, SOON_S
 from tests.worker.receiver import CA, serving
 
 ECHO = "return ARGV[1]"
@@ -81,6 +82,29 @@ async def test_all_that_run_at_once_share_one_connection(valkey: ValkeyProcess, 
         assert answers == [str(number).encode() for number in range(500)]
         # The fixture's client has the name too, and has loaded the script over its pool.
         assert (await names_of(redis)).count("tests") == 2
+
+
+async def test_a_busy_process_gives_the_server_no_more_than_it_answers_together() -> None:
+    full = asyncio.Event()
+
+    def answer(count: int) -> bytes:
+        if count == MOST_UNDER_WAY:
+            full.set()
+        return b"" if count <= MOST_UNDER_WAY else b":1\r\n"
+
+    peer = Peer(answer)
+    async with peer.running() as url, connected(url) as client, connected(url) as other:
+        calls = asyncio.gather(
+            *(client.evalsha("sha", 0) for _ in range(3 * MOST_UNDER_WAY)), return_exceptions=True
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            await full.wait()
+        assert await other.evalsha("sha", 0) == 1
+        came = peer.commands
+        await client.aclose()
+
+        assert came == MOST_UNDER_WAY + 1
+        assert {type(one) for one in await calls} == {RedisConnectionError}
 
 
 async def test_callers_that_give_up_do_not_shift_the_answers_of_the_others(
