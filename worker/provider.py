@@ -15,6 +15,7 @@ import httpx2
 import openai
 
 from worker.answers import clean_message, read_answer
+from worker.once import OnceClient
 from worker.outcome import Completion, Failure, FailureKind
 from worker.transport import AnswerUnusableError, GatedTransport, Sending, current_sending
 
@@ -64,8 +65,10 @@ class ProviderClient:
                 "Content-Type": "application/json",
                 "Authorization": f"Bearer {api_key or _NO_KEY}",
             },
-            http_client=httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False),
+            http_client=OnceClient(transport),
         )
+        # Whole, since the SDK parses and joins the address for each request.
+        self._chat_url = f"{self._sdk.base_url}chat/completions"
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,7 +137,7 @@ class ProviderClient:
         token = current_sending.set(sending)
         try:
             # The bare post costs half of chat.completions.create, which builds models nobody looks at.
-            return await self._sdk.post("/chat/completions", cast_to=httpx2.Response, content=content)
+            return await self._sdk.post(self._chat_url, cast_to=httpx2.Response, content=content)
         except openai.APIStatusError as refused:
             return refused.response
         finally:
