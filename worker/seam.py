@@ -24,6 +24,10 @@ log = structlog.get_logger(__name__)
 RECONNECT_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between claims while Redis cannot serve; the last one is repeated."""
 
+TURNS_TO_SEND = 3
+"""Turns of the loop in which a job that was started writes its request: run_job's, its function's, aiohttp's. To go to
+sleep takes the time of half a call, and comes after them."""
+
 FUNCTIONS = {CHAT: "run_chat"}
 """The arq function that runs the jobs of an endpoint."""
 UNKNOWN = "hand_on"
@@ -124,6 +128,9 @@ class ClaimingWorker(Worker):
         for job in claim.jobs:
             await self._start(job, self._asked_at)
         if len(claim.jobs) < free and not self.burst:
+            if claim.jobs:
+                for _ in range(TURNS_TO_SEND):
+                    await asyncio.sleep(0)
             await self._sleep(claim.wait_ms / 1000)
 
     def _ask(self, slots: int) -> "asyncio.Task[Claim]":

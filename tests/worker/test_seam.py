@@ -96,6 +96,25 @@ async def test_no_more_jobs_than_slots_run_at_once(
             assert worker.job_counter == 2
 
 
+async def test_a_worker_goes_to_sleep_when_its_jobs_requests_are_written(
+    redis: "Redis", valkey: ValkeyProcess, tmp_path: Path
+) -> None:
+    async with line(redis, valkey.url, tmp_path) as parts, parts.store() as store, parts.worker() as worker:
+        # Which makes the connection.
+        await ended(store, (await submit(store, parts.job("prompt"))).id)
+        sent: list[bool] = []
+        sleep = worker._sleep
+
+        async def watched(seconds: float) -> None:
+            sent.extend(run.sent for run in worker.ctx["dispatcher"].running.values())
+            await sleep(seconds)
+
+        worker._sleep = watched
+        await submit(store, parts.job("[[hang]]"))
+        await eventually(lambda: bool(sent))
+        assert sent[0]
+
+
 async def test_a_worker_survives_redis_being_away_and_settles_what_it_has_paid_for(tmp_path: Path) -> None:
     with running_valkey(tmp_path / "valkey", aof=True) as own:
         redis = connect(own.url, client_name="tests")
