@@ -15,7 +15,7 @@ import httpx2
 import openai
 
 from worker.answers import clean_message, read_answer
-from worker.once import OnceClient
+from worker.once import OnceClient, OnceSdk
 from worker.outcome import Completion, Failure, FailureKind
 from worker.transport import AnswerUnusableError, GatedTransport, Sending, current_sending
 
@@ -53,7 +53,7 @@ class ProviderClient:
         )
         # Every setting that the SDK would look up in the environment is given; what it adds of its own
         # (OPENAI_ORG_ID, OPENAI_CUSTOM_HEADERS) is not among the headers that the transport sends.
-        self._sdk = openai.AsyncOpenAI(
+        self._sdk = OnceSdk(
             api_key=api_key or _NO_KEY,
             admin_api_key="",
             webhook_secret="",
@@ -67,8 +67,6 @@ class ProviderClient:
             },
             http_client=OnceClient(transport),
         )
-        # Whole, since the SDK parses and joins the address for each request.
-        self._chat_url = f"{self._sdk.base_url}chat/completions"
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,7 +135,7 @@ class ProviderClient:
         token = current_sending.set(sending)
         try:
             # The bare post costs half of chat.completions.create, which builds models nobody looks at.
-            return await self._sdk.post(self._chat_url, cast_to=httpx2.Response, content=content)
+            return await self._sdk.post("/chat/completions", cast_to=httpx2.Response, content=content)
         except openai.APIStatusError as refused:
             return refused.response
         finally:

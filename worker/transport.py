@@ -26,7 +26,7 @@ KEEP_ALIVE_S: Final = 4.0
 """Idle connections are closed sooner than servers do it (uvicorn: 5 s): a request written into a connection
 that the server is just closing has an unknown outcome."""
 
-_SENT_HEADERS = ("accept", "content-type", "user-agent", "authorization")
+SENT_HEADERS = ("accept", "content-type", "user-agent", "authorization")
 _DROPPED_HEADERS = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
@@ -86,7 +86,7 @@ class GatedTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, *, ssl: bool, authorized: bool, max_response_bytes: int) -> None:
         self._ssl_context = httpx2.create_ssl_context() if ssl else None
-        self.sent_headers = _SENT_HEADERS if authorized else _SENT_HEADERS[:-1]
+        self._sent_headers = SENT_HEADERS if authorized else SENT_HEADERS[:-1]
         self._max_response_bytes = max_response_bytes
         self._session: aiohttp.ClientSession | None = None
 
@@ -111,7 +111,7 @@ class GatedTransport(httpx2.AsyncBaseTransport):
             await self._session.close()
 
     async def _exchange(self, request: httpx2.Request, sending: Sending) -> httpx2.Response | None:
-        headers = {name: request.headers[name] for name in self.sent_headers}
+        headers = {name: request.headers[name] for name in self._sent_headers}
         headers["accept-encoding"] = "gzip"
         async with self._open_session().request(
             request.method,

@@ -4,7 +4,9 @@ import gzip
 import json
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
+import openai
 import pytest
 
 from jobs.record import Usage
@@ -56,6 +58,25 @@ async def test_the_request_is_the_body_with_our_key_and_little_else(monkeypatch:
     }
     assert json.loads(first.body) == BODY
     assert second.body == b'{"as":"it is"}'
+    assert second.line == first.line
+    assert {**second.headers, "content-length": ""} == {**first.headers, "content-length": ""}
+
+
+async def test_the_sdk_puts_a_request_together_once_for_a_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    build, built = openai.AsyncOpenAI._build_request, list[str]()
+
+    def counted(sdk: openai.AsyncOpenAI, options: Any, **rest: Any) -> Any:
+        built.append(options.url)
+        return build(sdk, options, **rest)
+
+    monkeypatch.setattr(openai.AsyncOpenAI, "_build_request", counted)
+    async with (
+        RawProvider(http(completion())) as provider,
+        ProviderClient(provider.base_url, API_KEY) as client,
+    ):
+        for _ in range(3):
+            assert isinstance(await call(client), Completion)
+    assert built == ["/chat/completions"]
 
 
 async def test_without_a_key_no_authorization_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
