@@ -1,28 +1,32 @@
--- pace: at what rate tokens arrive, and what calls take: moving averages of the counters in figures.lua, for advice on
+-- pace: at what rate tokens arrive, and what calls take: averages of the counters in figures.lua, for advice on
 -- scaling. Brought up to date each few seconds by whoever sweeps, or asks; a job costs nothing.
 -- State
---   pace   hash: at (ms); t <what> a counter as it was then; r <name> the tokens a minute that arrive for a served name;
---          n <pool> calls seen, m <what> <pool> the means of one call (ms, in, out, held: figures.lua), r and m in
---          thousandths. Names and pools that are no longer configured drop out.
+--   pace   hash: at (ms); t <what> a counter as it was then; r <name> the tokens a minute that arrive for a served name,
+--          s <name> the samples of which that is the mean, with commas; n <pool> calls seen, m <what> <pool> the means of
+--          one call (ms, in, out, held: figures.lua); r, s and m in thousandths. Names and pools that are no longer
+--          configured drop out.
+-- @use arrivals
 -- @use figures
 -- @use pool
 -- @rarely progress
 
 local pace = {}
 local SAMPLE_MS = 5000
--- How long an arrival counts in a rate, and how many calls in a mean.
-local ARRIVALS_MS, CALLS = 20000, 200
+-- How many calls count in a mean.
+local CALLS = 200
 local MEANS = {'ms', 'in', 'out', 'held'}
 
 local function stored()
   local flat, last = redis.call('HGETALL', key.PACE), {}
-  for i = 1, #flat, 2 do last[flat[i]] = tonumber(flat[i + 1]) end
+  for i = 1, #flat, 2 do last[flat[i]] = tonumber(flat[i + 1]) or flat[i + 1] end
   return last
 end
 
 local function save(new)
   redis.call('DEL', key.PACE)
-  for field, value in pairs(new) do redis.call('HSET', key.PACE, field, int(value)) end
+  for field, value in pairs(new) do
+    redis.call('HSET', key.PACE, field, type(value) == 'number' and int(value) or value)
+  end
 end
 
 -- Counts what is new, and samples the counters if that is due.
@@ -40,9 +44,12 @@ function pace.keep(now)
   end
   local names, pools = pool.configured()
   for _, name in ipairs(names) do
-    local arrived, rate = gained('arrived ' .. name), last['r ' .. name] or 0
-    local share = passed and 1 - math.exp(-passed / ARRIVALS_MS) or 0
-    new['r ' .. name] = rate + share * (passed and arrived * 60000 * 1000 / passed - rate or 0)
+    local arrived, samples = gained('arrived ' .. name), last['s ' .. name]
+    new['s ' .. name], new['r ' .. name] = samples, last['r ' .. name] or 0
+    if passed then
+      local sample, times = arrived * 60000 * 1000 / passed, math.max(1, passed / SAMPLE_MS)
+      new['s ' .. name], new['r ' .. name] = arrivals.sampled(samples, sample, times)
+    end
   end
   for _, id in ipairs(pools) do
     local calls, seen = gained('calls ' .. id), last['n ' .. id] or 0

@@ -1,5 +1,7 @@
 """What happens to jobs is counted once, whoever counts, and told with what waits and why."""
 
+from collections.abc import Sequence
+
 import pytest
 from redis.asyncio import Redis
 
@@ -218,6 +220,38 @@ async def test_arrivals_and_calls_are_averaged(redis: Redis) -> None:
     desk.clock.advance(2 * MINUTE_MS)
     await desk.store.sweep()
     assert (await figures_of(desk)).names[0].arriving_tokens_per_minute < 30
+
+
+async def arriving(desk: Desk, jobs: Sequence[int], seconds_each: int = 5) -> float:
+    """Tokens a minute of one name, when so many jobs of 100 tokens came in each of these spans."""
+    for count in jobs:
+        for _ in range(count):
+            await desk.submit(tokens=100)
+        desk.clock.advance(seconds_each * SECOND_MS)
+        await desk.store.sweep()
+    return (await figures_of(desk)).names[0].arriving_tokens_per_minute
+
+
+async def test_a_change_in_what_arrives_is_known_after_twenty_seconds(server: Redis) -> None:
+    desk = await Desk.open(server)
+    assert await arriving(desk, [0, *[5] * 12]) == pytest.approx(6000)
+    assert await arriving(desk, [20] * 5) == pytest.approx(24_000)
+    assert await arriving(desk, [5] * 5) == pytest.approx(6000)
+
+
+async def test_chance_in_what_arrives_is_averaged_over_two_minutes(server: Redis) -> None:
+    desk = await Desk.open(server)
+    by_chance = [4, 1, 3, 2, 0, 2, 5, 1, 2, 0, 3, 1]
+    assert await arriving(desk, [0, *by_chance * 2]) == pytest.approx(2400)
+    # Four times in a row more than usual, and still by chance.
+    assert await arriving(desk, [3, 2, 4, 2]) == pytest.approx(100 * 12 * (48 - 10 + 11) / 24)
+
+
+async def test_a_minute_without_a_sample_counts_as_a_minute(server: Redis) -> None:
+    desk = await Desk.open(server)
+    assert await arriving(desk, [0, *[2] * 12]) == pytest.approx(2400)
+    assert await arriving(desk, [24], seconds_each=60) == pytest.approx(2400)
+    assert await arriving(desk, [0], seconds_each=120) == 0
 
 
 async def test_a_worker_counts_while_it_is_heard_of(server: Redis) -> None:

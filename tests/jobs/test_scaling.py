@@ -1,5 +1,6 @@
 """How many workers are advised, by tables of figures; and that the advice holds still."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from jobs.figures import (
     WorkerFigures,
 )
 from jobs.scaling import Advice, advise
-from jobs.steady import QUIET_S, Steady
+from jobs.steady import QUIET_S, TRIM_S, Steady
 
 NONE = Histogram((), (0,), 0.0)
 START_MS = 1_800_000_000_000
@@ -183,6 +184,35 @@ def test_a_need_that_wavers_about_a_whole_number_moves_nothing() -> None:
     assert set(follow(wavering)[1:]) == {6}
     slowly = [(10 * n, 4.9 if n // 20 % 2 else 5.1) for n in range(120)]
     assert set(follow(slowly)) == {6}
+
+
+def test_a_tenth_more_than_advised_is_no_reason_for_another_worker() -> None:
+    assert follow([(0, 100), (10, 109), (20, 111)]) == [100, 100, 111]
+
+
+def test_in_a_small_fleet_what_jobs_vary_by_chance_is_none_either() -> None:
+    # Two slots each: 10 + 0.7 * sqrt(10 / 2) workers' work is what 10 workers meet now and then.
+    assert follow([(0, 10), (10, 11.5), (20, 11.6)]) == [10, 10, 12]
+
+
+def test_a_great_surplus_goes_after_a_quiet_minute_in_one_step_and_leaves_some_to_spare() -> None:
+    # The need falls over half a minute; two slots each: 2 + 0.7 * sqrt(2 / 2) workers do.
+    falling = [(5 * n, max(2.0, 12 - n)) for n in range(40)]
+    assert [n for n, _ in itertools.groupby(follow(falling))] == [12, 3]
+
+
+def test_a_small_surplus_goes_when_it_was_there_for_ten_minutes() -> None:
+    told = follow([(0, 10.0), *((10 * n, 7.0) for n in range(1, 80))])
+    # 7 + 0.7 * sqrt(7 / 2) workers do, from when the quiet minute was over.
+    assert [(n, 10 * len(list(same))) for n, same in itertools.groupby(told)] == [
+        (10, QUIET_S + TRIM_S),
+        (9, 800 - QUIET_S - TRIM_S),
+    ]
+
+
+def test_a_surplus_that_comes_and_goes_stays() -> None:
+    needs = [(10 * n, 10.0 if n % 30 == 0 else 8.5) for n in range(300)]
+    assert set(follow(needs)) == {10}
 
 
 def test_a_limit_that_wavers_moves_neither_number() -> None:
