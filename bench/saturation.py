@@ -32,6 +32,7 @@ from bench.utilisation import (
     LIMIT,
     MEAN_ANSWER,
     PROMPT,
+    WARM_UP_MIN,
     WORKERS,
     Case,
     Result,
@@ -45,9 +46,9 @@ from jobs.store import JobStore
 from jobs.users import Users
 
 ROOT = Path(__file__).parents[1]
-RUN_S, QUICK_RUN_S = 210, 150
-WARM_UP_S = 90
-"""Windows are looked at from so long after the first charge: learned estimates need their twenty answers first."""
+RUN_S, QUICK_RUN_S = 480, 300
+WARM_UP_S = 60 * WARM_UP_MIN
+"""Windows are looked at from so long after the first charge: learned estimates know little at first."""
 SLOTS = 200
 SUBMITTING = 50
 

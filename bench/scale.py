@@ -194,6 +194,8 @@ def main() -> None:
     report = Report("scale", "What does a job cost the server, whatever waits?")
     with valkey() as url, valkey() as beside:
         by_jobs(url, beside, report, [1000, 10_000] if quick else sizes_to(chosen.jobs))
+    # Servers of their own: one that gave a million jobs' memory back has what it keeps scattered over it.
+    with valkey() as url, valkey() as beside:
         by_users(url, beside, report, [10, 1000] if quick else [10, 1000, 100_000])
     report.note(
         "A lane from which the last job is taken leaves the order of turns, and comes back into it with the next: that "
