@@ -4,6 +4,7 @@ It stands between the processes of a system and their Valkey, in the loop of the
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -61,23 +62,25 @@ class Proxy:
         self.losses.clear()
         self.thaw()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, accepted: socket.socket) -> None:
         """One connection, from its beginning to its end."""
-        if self.deaf:
-            writer.transport.abort()
-            return
+        client = await asyncio.open_connection(sock=accepted)
         try:
-            back, forth = await asyncio.open_connection(*self._to)
-        except OSError:
-            writer.transport.abort()
-            return
-        connection = _Connection(self, (reader, writer), (back, forth))
-        self._open.add(connection)
-        try:
-            await connection.run()
+            if self.deaf:
+                return
+            try:
+                server = await asyncio.open_connection(*self._to)
+            except OSError:
+                return
+            connection = _Connection(self, client, server)
+            self._open.add(connection)
+            try:
+                await connection.run()
+            finally:
+                connection.abort()
+                self._open.discard(connection)
         finally:
-            connection.abort()
-            self._open.discard(connection)
+            client[1].transport.abort()
 
     async def pass_on(self) -> None:
         """Returns when something may pass."""
@@ -141,24 +144,29 @@ async def proxied(host: str, port: int) -> AsyncIterator[Proxy]:
     proxy = Proxy(host, port)
     serving: set[asyncio.Task[None]] = set()
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(proxy.serve(reader, writer))
+    # Not by asyncio.start_server: it makes the transport of what it accepted a turn of the loop later, and forgets
+    # the connection if it was closed in between.
+    def accept() -> None:
+        accepted, _ = listener.accept()
+        accepted.setblocking(False)
+        task = asyncio.ensure_future(proxy.serve(accepted))
         serving.add(task)
         task.add_done_callback(serving.discard)
-        # Also of one that was cancelled before it began, or while it connected.
-        task.add_done_callback(lambda _: writer.transport.abort())
+        # Also of one that was cancelled before it began.
+        task.add_done_callback(lambda _: accepted.close())
 
-    server = await asyncio.start_server(accept, host, 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
-        yield proxy
-    finally:
-        server.close()
-        # Whoever was accepted in the meantime is sent away as well.
-        while serving:
-            for task in list(serving):
+    loop = asyncio.get_running_loop()
+    with socket.create_server((host, 0), backlog=100) as listener:
+        listener.setblocking(False)
+        proxy.port = listener.getsockname()[1]
+        loop.add_reader(listener, accept)
+        try:
+            yield proxy
+        finally:
+            loop.remove_reader(listener)
+            left = list(serving)
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*serving, return_exceptions=True)
-        await server.wait_closed()
-        # What was aborted is closed in the next turn of the loop.
-        await asyncio.sleep(0)
+            await asyncio.gather(*left, return_exceptions=True)
+            # What was aborted is closed in the next turn of the loop.
+            await asyncio.sleep(0)
