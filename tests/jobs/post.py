@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio import Redis
 from ulid import ULID
 
 from jobs.config import Webhooks
@@ -130,3 +131,9 @@ class Sender:
         for one in sent:
             assert await self.settle(one, outcome)
         return sent
+
+
+async def opened(server: Redis) -> tuple[Desk, Post]:
+    """A desk on that server, and the post of its users."""
+    desk = await Desk.open(server)
+    return desk, await Post.open(desk)
