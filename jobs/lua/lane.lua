@@ -243,7 +243,7 @@ function lane.correct(head, tokens)
 end
 
 -- The places of a job in its lane: how many of the lane's jobs will start before it by the classes' turns (exact if its
--- jobs are of one size), and how many wait in all; nil if it is not there.
+-- jobs are of one size), how many wait in all, and its heads; nil if it is not there.
 function lane.place(id, head)
   local name, who, class = head.n, head.u, lane.class(head)
   local k = key.lane(name, who)
@@ -251,7 +251,7 @@ function lane.place(id, head)
   if not rank then return nil end
   local length = redis.call('ZCARD', k)
   local heads = lane.heads(name, who)
-  if #heads == 1 then return rank, length end
+  if #heads == 1 then return rank, length, heads end
   local before, starts, mine = {}, {}, nil
   for _, entry in ipairs(heads) do
     local cost = math.max(1, fair.cost(head.et, SHARE[string.lower(entry[1])]))
@@ -269,5 +269,5 @@ function lane.place(id, head)
       rank = rank + math.min(of_class(name, who, other), math.max(0, turns))
     end
   end
-  return rank, length
+  return rank, length, heads
 end

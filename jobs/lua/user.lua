@@ -14,7 +14,13 @@ user.EVERYBODY = 'ip:all'
 
 function user.anonymous(id) return string.sub(id, 1, 3) == 'ip:' end
 
-local known = {}
+local known, tiers = {}, {}
+
+-- A tier's limits as they are stored. Read once per script, whoever is on it.
+local function of_tier(name)
+  tiers[name] = tiers[name] or redis.call('HMGET', key.tier(name), unpack(LIMITS))
+  return tiers[name]
+end
 
 -- The limits in force, nil for unlimited, and the tier's name. Read once per script and user.
 function user.limits(id)
@@ -24,10 +30,10 @@ function user.limits(id)
   local tier = own[1]
   if not tier and user.anonymous(id) then tier = redis.call('HGET', key.ANONYMOUS, 'tier') end
   limits = {tier = tier or ''}
-  local of_tier = redis.call('HMGET', key.tier(limits.tier), unpack(LIMITS))
+  local stored = of_tier(limits.tier)
   for i, name in ipairs(LIMITS) do
     local value = own[i + 1]
-    if not value then value = of_tier[i] end
+    if not value then value = stored[i] end
     limits[name] = number(value)
   end
   limits.weight = limits.weight or 1

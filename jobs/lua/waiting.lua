@@ -52,9 +52,9 @@ end
 
 -- The tokens that wait before a job in its lane: the difference of what had been submitted to its class until this one
 -- and until the first of it; with several classes, by the jobs' usual size.
-local function own_tokens(head, jobs)
+local function own_tokens(head, jobs, heads)
   if jobs == 0 then return 0 end
-  local q, heads = counts.of(head.u), lane.heads(head.n, head.u)
+  local q = counts.of(head.u)
   if #heads == 1 and head.ct then
     local stored = redis.call('HGET', key.job(heads[1][2]), 'h')
     local first = stored and cjson.decode(stored) or head
@@ -96,25 +96,28 @@ local function limits_of(head, now)
   return limits, sum, sum > 0 and of_all / sum or 1
 end
 
--- Of all that the windows of some names let through, what is not this one's: names that share a provider take turns by the
--- weights that wait in them.
-local function share_of(head)
-  local first = (pool.of(head.n) or {})[1]
-  local provider = first and string.match(first, '^[^/]+')
+local function provider_of(name) return string.match((pool.of(name) or {})[1] or '', '^[^/]*') end
+
+-- The weight that waits in a job's name, and its share of what the windows let through: names that share a provider take
+-- turns by the weights that wait in them.
+local function weight_of(head)
   local weights = redis.call('HGETALL', key.WEIGHT)
-  local mine, all = 0, 0
+  local mine, others, provider = 0, 0, provider_of(head.n)
   for i = 1, #weights, 2 do
-    local other = weights[i] ~= head.n and (pool.of(weights[i]) or {})[1]
-    if weights[i] == head.n then mine = tonumber(weights[i + 1]) end
-    if weights[i] == head.n or (other and string.match(other, '^[^/]+') == provider) then all = all + weights[i + 1] end
+    if weights[i] == head.n then
+      mine = tonumber(weights[i + 1])
+    elseif provider_of(weights[i]) == provider then
+      others = others + weights[i + 1]
+    end
   end
-  return mine > 0 and mine / all or 1
+  return mine, mine > 0 and mine / (mine + others) or 1
 end
 
 -- By how much virtual time has to move until it reaches a job's turn (tokens by weight), and the weight of the other lanes.
-local function turns_before(head, own)
+-- of_name: the weight that waits in its name.
+local function turns_before(head, own, of_name)
   local weight = user.limits(head.u).weight
-  local sum = math.max(weight, number(redis.call('HGET', key.WEIGHT, head.n)) or weight)
+  local sum = math.max(weight, of_name)
   local tag = number(redis.call('ZSCORE', key.ready('lanes:' .. head.n), head.u))
   local late = tag and math.max(0, tag - fair.virtual('lanes:' .. head.n)) / 1000 or 0
   return own / weight + late, sum - weight
@@ -141,14 +144,14 @@ function waiting.of(id, head, now)
   local why, at, due, first = waiting.why(id, head, now)
   if due then return why end
   local reason = why[1]
-  local jobs, length = lane.place(id, head)
+  local jobs, length, heads = lane.place(id, head)
   if not jobs then return why end
-  local own = own_tokens(head, jobs)
-  local turns, weights = turns_before(head, own)
+  local own = own_tokens(head, jobs, heads)
+  local of_name, share = weight_of(head)
+  local turns, weights = turns_before(head, own, of_name)
   first = first or 0
   if jobs + turns + first == 0 then return {reason, 0, at and math.floor(at) or false} end
   local limits, rate, used = limits_of(head, now)
-  local share = share_of(head)
   local others = of_others(head, own, turns, weights, rate * share, used)
   local start = at
   -- A job that a window is kept for goes first, though it may be one of others.

@@ -94,8 +94,8 @@ end
 function rate.hit(user, limits, now)
   local view = rate.view(user, limits, now)
   keep_state(user, limits, now, view)
-  local day_key, day_wait = rate.day_key(user, day_of(now)), 0
-  if limits.per_day and (number(redis.call('GET', day_key)) or 0) >= limits.per_day then
+  local day_key, day_wait = limits.per_day and rate.day_key(user, day_of(now)), 0
+  if day_key and (number(redis.call('GET', day_key)) or 0) >= limits.per_day then
     day_wait = midnight_after(now) - now
   end
   if view.blocked > 0 then return false, math.max(day_wait, view.blocked - now), view end
@@ -119,7 +119,7 @@ function rate.hit(user, limits, now)
     view.remaining = view.remaining - 1
     view.reset = limits.window
   end
-  if limits.per_day then
+  if day_key then
     redis.call('INCR', day_key)
     keep_until(day_key, midnight_after(now) + DAY_MS, now)
   end
