@@ -5,6 +5,10 @@
 The server's own CPU time, in small turns of which the median counts, and the commands that run inside it. A second
 server with the fewest is measured in turn with the one that fills up: what else the machine does is the same for both.
 Waiting jobs are submitted by the real script. Memory is that of the whole server, before and after, less the bodies.
+
+Where this machine has jemalloc, the servers have it too: Redis and Valkey are built with it where they are installed.
+The embedded server has the C library's allocator, which spreads what scripts allocate over all the memory of a large
+server; what many users cost then is told beside it.
 """
 
 import argparse
@@ -17,7 +21,7 @@ from statistics import median
 
 from bench.line import START_MS, TIER, Line
 from bench.report import RESULTS, Report
-from bench.server import valkey
+from bench.server import jemalloc, valkey
 from jobs.config import Config
 from jobs.record import ClaimedJob, JobView, NewJob
 
@@ -141,19 +145,38 @@ def by_jobs(url: str, beside: str, report: Report, sizes: list[int]) -> None:
     )  # fmt: skip
 
 
-def by_users(url: str, beside: str, report: Report, sizes: list[int]) -> None:
-    few = Crowd(beside, sizes[0])
-    few.fill(JOBS_OF_EACH * sizes[0])
-    found: dict[int, tuple[Cost, Cost]] = {}
-    for size in sizes:
-        crowd = Crowd(url, size)
-        crowd.fill(JOBS_OF_EACH * size)
-        of_few, cost = costs(few, crowd)
-        found[size] = cost, of_few
+def by_users(report: Report, sizes: list[int]) -> None:
+    found = _of_users(jemalloc(), sizes)
     _tell(report, "users", f"users, each with {JOBS_OF_EACH} waiting jobs", found)
     last, of_few = found[sizes[-1]]
     report.judge("submit_100000_users", last.us["submit"] / of_few.us["submit"])
     report.judge("claim_100000_users", last.us["claim"] / of_few.us["claim"])
+    if jemalloc():
+        last, of_few = _of_users(None, sizes[-1:], sizes[0])[sizes[-1]]
+        report.table(
+            f"{sizes[-1]:,} users with the allocator of the embedded server", ["", *KINDS],
+            [
+                ["µs of the server's CPU a job", *(last.us[kind] for kind in KINDS)],
+                [f"of those beside {sizes[0]:,}", *(last.us[kind] / of_few.us[kind] for kind in KINDS)],
+            ],
+        )  # fmt: skip
+
+
+def _of_users(
+    preload: str | None, sizes: list[int], fewest: int | None = None
+) -> dict[int, tuple[Cost, Cost]]:
+    """By so many users: the costs beside them, and those beside the fewest in turn. On servers of their own: one that
+    gave a million jobs' memory back has what it keeps scattered over it."""
+    found: dict[int, tuple[Cost, Cost]] = {}
+    with valkey(preload=preload) as url, valkey(preload=preload) as beside:
+        few = Crowd(beside, fewest or sizes[0])
+        few.fill(JOBS_OF_EACH * (fewest or sizes[0]))
+        for size in sizes:
+            crowd = Crowd(url, size)
+            crowd.fill(JOBS_OF_EACH * size)
+            of_few, cost = costs(few, crowd)
+            found[size] = cost, of_few
+    return found
 
 
 def _tell(report: Report, name: str, what: str, found: dict[int, tuple[Cost, Cost]]) -> None:
@@ -192,11 +215,12 @@ def main() -> None:
     chosen = parser.parse_args()
     quick = chosen.quick
     report = Report("scale", "What does a job cost the server, whatever waits?")
-    with valkey() as url, valkey() as beside:
+    with valkey(preload=jemalloc()) as url, valkey(preload=jemalloc()) as beside:
         by_jobs(url, beside, report, [1000, 10_000] if quick else sizes_to(chosen.jobs))
-    # Servers of their own: one that gave a million jobs' memory back has what it keeps scattered over it.
-    with valkey() as url, valkey() as beside:
-        by_users(url, beside, report, [10, 1000] if quick else [10, 1000, 100_000])
+    by_users(report, [10, 1000] if quick else [10, 1000, 100_000])
+    report.note(
+        f"The servers' allocator: {jemalloc() or 'that of the C library, since this machine has no jemalloc'}."
+    )
     report.note(
         "A lane from which the last job is taken leaves the order of turns, and comes back into it with the next: that "
         "costs about ten commands, however many users there are, and no lane here becomes empty."

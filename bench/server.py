@@ -1,5 +1,7 @@
 """A Valkey of a benchmark's own, so that it measures nobody else's."""
 
+import ctypes.util
+import os
 import socket
 import subprocess
 import tempfile
@@ -14,9 +16,16 @@ from cli.embedded import server_binary
 START_S = 10.0
 
 
+def jemalloc() -> str | None:
+    """The library with the allocator that Redis and Valkey are built with where they are installed, in the dynamic
+    linker's words; None if this machine does not have it. The embedded server has the C library's."""
+    return ctypes.util.find_library("jemalloc")
+
+
 @contextmanager
-def valkey(*, aof: bool = False) -> Iterator[str]:
-    """The URL of an empty server, which ends with the block; with `aof` it writes its file every second."""
+def valkey(*, aof: bool = False, preload: str | None = None) -> Iterator[str]:
+    """The URL of an empty server, which ends with the block; with `aof` it writes its file every second. `preload`:
+    a library that is to come before the server's own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -27,6 +36,7 @@ def valkey(*, aof: bool = False) -> Iterator[str]:
                 "--appendonly", "yes" if aof else "no",
             ],
             stdout=subprocess.DEVNULL,
+            env={**os.environ, **({"LD_PRELOAD": preload} if preload else {})},
         )  # fmt: skip
         try:
             _wait(port)
