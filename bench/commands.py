@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from redis import Redis
 
@@ -36,7 +36,8 @@ def counted(redis_url: str, *, but_for: str = "") -> Iterator[Counter[str]]:
 
 def _read(monitor: socket.socket, counts: Counter[str], apart: set[bytes]) -> None:
     """A line is `+1700000000.000000 [0 127.0.0.1:5000] "GET" "key"`, or `[0 lua]` for what a script gives."""
-    with monitor.makefile("rb") as lines:
+    # Closed in the middle of a line, a connection may end as one that was reset: all that counts has come by then.
+    with monitor.makefile("rb") as lines, suppress(ConnectionResetError):
         for line in lines:
             source, _, command = line.partition(b"] ")
             sender = source.rpartition(b" ")[2]
